@@ -1,0 +1,689 @@
+"""JSON and YAML in and out, strictly; data classes to JSON, back, and to JSON Schema.
+
+The data classes know nothing of the wire: everything about it stands here. Reading is strict (RFC 8259 as I-JSON,
+RFC 7493, has it): duplicate keys, ``NaN``, lone surrogates and nesting deeper than :data:`MAX_DEPTH` are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import attrs
+import cattrs
+from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
+
+from orchestrator_core.errors import DocumentError, Fault
+from orchestrator_core.types import Duration, Json
+
+try:
+    import yaml
+except ImportError:  # the extra [yaml] is not installed: YAML documents are refused with a hint
+    yaml = None  # type: ignore[assignment]  # the module is optional
+
+__all__ = [
+    "MAX_DEPTH",
+    "Lines",
+    "check_json",
+    "child_place",
+    "copy_json",
+    "distance",
+    "dump_json",
+    "dump_yaml",
+    "faults_of",
+    "format_duration",
+    "format_time",
+    "make_converter",
+    "parse_duration",
+    "parse_json",
+    "parse_time",
+    "parse_yaml",
+    "schema_of",
+    "unstructure",
+]
+
+MAX_DEPTH = 64
+# Aliases may repeat this many values in all before the document is taken for a bomb.
+_MAX_ALIASED = 10_000
+
+# The line (from 1) on which the value of a place begins.
+Lines = Mapping[str, int]
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
+_SCALARS = (str, int, float, bool, NoneType)
+
+
+# --- times and durations ----------------------------------------------------------------------------------------------
+
+
+def parse_duration(value: Any) -> Duration:
+    """Seconds from a number or from text such as ``15m``, ``1h30m``, ``7d``, ``250ms``.
+
+    Raises:
+        ValueError: It is neither, or negative.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{value} is no duration: it must be 0 or more seconds")
+        return Duration(float(value))
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        return Duration(sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(value)))
+    raise ValueError(f'{value!r} is no duration: give seconds as a number, or text such as "15m", "1h30m", "7d"')
+
+
+def format_duration(seconds: float) -> str:
+    """A duration for people: ``850 ms``, ``3.2 s``, ``1 h 5 min``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def format_time(seconds: float | None) -> str | None:
+    """ISO 8601, UTC, microseconds, from seconds since 1970."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> float:
+    """Seconds since 1970 from ISO 8601; without an offset it is UTC.
+
+    Raises:
+        ValueError: It is no such time.
+    """
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------------------
+
+
+def child_place(place: str, key: str | int) -> str:
+    """The place of a part: ``$.nodes[2].config``; keys that are no identifiers stand in brackets."""
+    if isinstance(key, int):
+        return f"{place}[{key}]"
+    return f"{place}.{key}" if _IDENTIFIER.fullmatch(key) else f"{place}[{json.dumps(key)}]"
+
+
+def check_json(value: Any, place: str = "$", depth: int = 0) -> Fault | None:
+    """The first thing in a Python value that JSON cannot hold, or ``None``."""
+    kind = type(value)
+    if kind is str:
+        return Fault("text holds half of a surrogate pair, which is no character", place) if _SURROGATE.search(value) else None
+    if kind is int or kind is bool or value is None:
+        return None
+    if kind is float:
+        return None if value - value == 0 else Fault(f"{value} is not JSON: use null or a text", place)
+    if depth >= MAX_DEPTH:
+        return Fault(f"nested deeper than {MAX_DEPTH}", place)
+    if kind is list or kind is tuple:
+        for index, item in enumerate(value):
+            if fault := check_json(item, child_place(place, index), depth + 1):
+                return fault
+        return None
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                return Fault(f"key {key!r} is a {type(key).__name__}: keys are texts", place)
+            if _SURROGATE.search(key):
+                return Fault("a key holds half of a surrogate pair, which is no character", place)
+            if fault := check_json(item, child_place(place, key), depth + 1):
+                return fault
+        return None
+    hint = "use a list" if isinstance(value, set | frozenset) else "return dicts, lists, texts, numbers, booleans or None"
+    return Fault(f"a {kind.__name__} is not JSON: {hint}", place)
+
+
+def copy_json(value: Any) -> Any:
+    """A copy that shares no list and no object with the original (tuples become lists)."""
+    kind = type(value)
+    if kind is dict:
+        return {key: item if type(item) in _SCALARS else copy_json(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [item if type(item) in _SCALARS else copy_json(item) for item in value]
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"key {key!r} stands twice in one object: remove one")
+            seen.add(key)
+    return result
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON: use null or a text")
+
+
+def parse_json(text: str | bytes) -> Json:
+    """Read JSON strictly.
+
+    Raises:
+        DocumentError: It is not JSON; the fault has the line where that is known.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        _check_nesting(text)
+        value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise DocumentError([Fault(f"not JSON: {error.msg} at column {error.colno}", line=error.lineno)]) from None
+    except UnicodeDecodeError as error:
+        raise DocumentError([Fault(f"not UTF-8: byte {error.start} is {error.object[error.start]:#04x}")]) from None
+    except ValueError as error:
+        raise DocumentError([Fault(str(error))]) from None
+    if fault := check_json(value):
+        raise DocumentError([fault])
+    return value
+
+
+def _check_nesting(text: str) -> None:
+    """Refuse deep nesting before the parser recurses: brackets outside strings, counted."""
+    depth = 0
+    for match in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text):
+        character = match.group()[0]
+        if character in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ValueError(f"nested deeper than {MAX_DEPTH} (character {match.start()})")
+        elif character in "]}":
+            depth -= 1
+
+
+def dump_json(value: Json, *, indent: int | None = None) -> str:
+    """Write JSON: UTF-8 text, never ``NaN``; without ``indent`` on one line."""
+    separators = (",", ":") if indent is None else (",", ": ")
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+
+
+# --- YAML 1.2 with JSON's types ---------------------------------------------------------------------------------------
+
+_YAML_WORDS = {"": None, "null": None, "Null": None, "NULL": None, "~": None}
+_YAML_WORDS.update({word: True for word in ("true", "True", "TRUE")})  # type: ignore[dict-item]  # a table of words
+_YAML_WORDS.update({word: False for word in ("false", "False", "FALSE")})  # type: ignore[dict-item]  # as above
+_YAML_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_YAML_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_YAML_NOT_JSON = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+def _yaml_scalar(text: str) -> Json:
+    """The value of a plain scalar in YAML 1.2's core schema."""
+    if text in _YAML_WORDS:
+        return _YAML_WORDS[text]
+    if _YAML_INT.fullmatch(text):
+        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+        return int(text[2:], base) if base != 10 else int(text)
+    if _YAML_FLOAT.fullmatch(text):
+        number = float(text)
+        if number - number != 0:
+            raise ValueError(f"{text} is too large for a number")
+        return number
+    if _YAML_NOT_JSON.fullmatch(text):
+        raise ValueError(f"{text} is not JSON: use null or a text")
+    return text
+
+
+class _YamlReader:
+    """Makes JSON values of composed YAML nodes, remembering lines and refusing what JSON does not have."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, int] = {}
+        self.faults: list[Fault] = []
+        self._seen: set[int] = set()
+        self._aliased = 0
+
+    def value(self, node: Any, place: str, depth: int = 0, *, in_alias: bool = False) -> Json:
+        line = node.start_mark.line + 1
+        self.lines[place] = line
+        if id(node) in self._seen or in_alias:
+            in_alias = True
+            self._aliased += 1
+            if self._aliased > _MAX_ALIASED:
+                raise DocumentError([Fault("aliases repeat too much: write the values out", place, line)])
+        else:
+            self._seen.add(id(node))
+        if depth > MAX_DEPTH:
+            raise DocumentError([Fault(f"nested deeper than {MAX_DEPTH}", place, line)])
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, place, line)
+        if node.tag not in {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}:
+            self.faults.append(Fault(f"tag {node.tag} is not allowed: documents hold JSON's types only", place, line))
+            return None
+        if isinstance(node, yaml.SequenceNode):
+            return [
+                self.value(item, child_place(place, index), depth + 1, in_alias=in_alias)
+                for index, item in enumerate(node.value)
+            ]
+        result: dict[str, Json] = {}
+        for key_node, value_node in node.value:
+            key_line = key_node.start_mark.line + 1
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is None:
+                self.faults.append(Fault("a key must be a text", place, key_line))
+                continue
+            if key in result:
+                self.faults.append(Fault(f"key {key!r} stands twice: remove one", child_place(place, key), key_line))
+                continue
+            result[key] = self.value(value_node, child_place(place, key), depth + 1, in_alias=in_alias)
+        return result
+
+    def _scalar(self, node: Any, place: str, line: int) -> Json:
+        if node.tag not in _YAML_PLAIN_TAGS:
+            self.faults.append(Fault(f"tag {node.tag} is not allowed: documents hold JSON's types only", place, line))
+            return None
+        if node.style:
+            return str(node.value)
+        try:
+            return _yaml_scalar(node.value)
+        except ValueError as error:
+            self.faults.append(Fault(str(error), place, line))
+            return None
+
+
+# PyYAML resolves plain scalars by YAML 1.1; its verdict is only used to tell them from tagged ones.
+_YAML_PLAIN_TAGS = {
+    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")
+}
+_YAML_TAGGED = re.compile(r"(?:^|[\s\[{,:-])!(?:!|<|[A-Za-z])", re.MULTILINE)
+
+
+def parse_yaml(text: str | bytes) -> tuple[Json, Lines]:
+    """Read YAML 1.2 with JSON's types only, and the line of every place.
+
+    Raises:
+        DocumentError: It is not YAML, or it has tags, duplicate keys, an alias bomb, or what JSON cannot hold.
+        DocumentError: The extra ``[yaml]`` is not installed.
+    """
+    if yaml is None:
+        raise DocumentError([Fault("reading YAML needs the extra: pip install 'pluggable-orchestrator-core[yaml]'")])
+    loader_class = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    reader = _YamlReader()
+    try:
+        loader = loader_class(text)
+        try:
+            explicit = _explicit_tags(text, loader_class)
+            node = loader.get_single_node()
+        finally:
+            loader.dispose()
+        if explicit is not None:
+            raise DocumentError([explicit])
+        value = reader.value(node, "$") if node is not None else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = " ".join(part for part in (error.context, error.problem) if part)
+        raise DocumentError([Fault(f"not YAML: {what}", line=mark.line + 1 if mark else None)]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DocumentError([Fault(f"not YAML: {str(error).splitlines()[0]}")]) from None
+    except RecursionError:
+        raise DocumentError([Fault(f"nested deeper than {MAX_DEPTH}")]) from None
+    if reader.faults:
+        raise DocumentError(reader.faults)
+    if fault := check_json(value):
+        raise DocumentError([attrs.evolve(fault, line=reader.lines.get(fault.place))])
+    return value, reader.lines
+
+
+def _explicit_tags(text: str | bytes, loader_class: Any) -> Fault | None:
+    """The first explicit tag: ``!!str 5`` resolves to a plain tag and cannot be told from text afterwards."""
+    source = text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text
+    if not _YAML_TAGGED.search(source):
+        return None
+    for event in yaml.parse(text, Loader=loader_class):
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            return Fault(f"tag {tag} is not allowed: documents hold JSON's types only", line=event.start_mark.line + 1)
+    return None
+
+
+def dump_yaml(value: Json) -> str:
+    """Write YAML that :func:`parse_yaml` reads back to the same value."""
+    if yaml is None:
+        raise DocumentError([Fault("writing YAML needs the extra: pip install 'pluggable-orchestrator-core[yaml]'")])
+
+    class Dumper(yaml.SafeDumper):
+        """Quotes what YAML 1.2 would not read as text; writes no aliases."""
+
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
+            return True
+
+    def text(dumper: Any, data: str) -> Any:
+        try:
+            plain = isinstance(_yaml_scalar(data), str)
+        except ValueError:
+            plain = False
+        style = "|" if "\n" in data and not re.search(r"[ \t]\n|^\s", data) else None if plain else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+    Dumper.add_representer(str, text)
+    written = yaml.dump(copy_json(value), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return str(written)
+
+
+# --- data classes -------------------------------------------------------------------------------------------------------
+
+
+def _strict(kind: type, words: str) -> Callable[[Any, Any], Any]:
+    def structure(value: Any, _: Any) -> Any:
+        if kind is float and type(value) is int:
+            return float(value)
+        if type(value) is not kind:
+            raise ValueError(f"must be {words}, not {_kind_of(value)}")
+        return value
+
+    return structure
+
+
+def _kind_of(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"the text {value[:40]!r}"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    return "a list" if isinstance(value, list | tuple) else "an object"
+
+
+def _pass(value: Any) -> bool:  # noqa: ARG001 - the default of `make_converter`'s parameter
+    return False
+
+
+def _wire_name(name: str) -> str:
+    """`from_` and `for_` are written `from` and `for`: Python keeps those words for itself."""
+    return name[:-1] if name.endswith("_") else name
+
+
+def make_converter(*, accept: Callable[[Any], bool] = _pass) -> cattrs.Converter:
+    """A converter between JSON and attrs classes that is strict about types and keys and gathers every fault.
+
+    Args:
+        accept: Values for which no type is asked (templates, when a document is checked before it runs).
+    """
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+    for kind, words in ((str, "a text"), (int, "a whole number"), (float, "a number"), (bool, "true or false")):
+        converter.register_structure_hook(kind, _strict(kind, words))
+    converter.register_structure_hook_func(lambda t: t is Duration, lambda value, _: parse_duration(value))
+    converter.register_structure_hook_func(lambda t: t is Any, lambda value, _: value)
+    converter.register_structure_hook_func(lambda t: get_origin(t) is Literal, _structure_literal)
+    converter.register_structure_hook_func(_is_enum, _structure_enum)
+    converter.register_structure_hook_factory(_is_union, lambda t: _union_hook(t, converter))
+    converter.register_structure_hook_factory(_is_sequence, lambda t: _sequence_hook(t, converter))
+    converter.register_structure_hook_factory(_is_mapping, lambda t: _mapping_hook(t, converter))
+    converter.register_structure_hook_factory(attrs.has, lambda t: _class_hook(t, converter))
+    if accept is not _pass:
+        _wrap_accept(converter, accept)
+    return converter
+
+
+def _wrap_accept(converter: cattrs.Converter, accept: Callable[[Any], bool]) -> None:
+    inner = converter.get_structure_hook
+
+    def accepting(kind: Any, **arguments: Any) -> Any:
+        hook = inner(kind, **arguments)
+        return lambda value, t: value if accept(value) else hook(value, t)
+
+    converter.get_structure_hook = accepting  # type: ignore[method-assign]  # our own hooks all go through it
+
+
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)
+
+
+def _is_union(kind: Any) -> bool:
+    return get_origin(kind) in {Union, UnionType}
+
+
+def _is_sequence(kind: Any) -> bool:
+    return get_origin(kind) in {list, tuple, Sequence, frozenset, set} or kind in {list, tuple}
+
+
+def _is_mapping(kind: Any) -> bool:
+    return get_origin(kind) in {dict, Mapping} or kind in {dict, Mapping}
+
+
+def _structure_literal(value: Any, kind: Any) -> Any:
+    for choice in get_args(kind):
+        if type(choice) is type(value) and choice == value:
+            return value
+    choices = ", ".join(map(str, get_args(kind)))
+    raise ValueError(f"must be one of {choices}, not {_kind_of(value)}")
+
+
+def _structure_enum(value: Any, kind: Any) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"must be one of {', '.join(str(e.value) for e in kind)}, not {_kind_of(value)}") from None
+
+
+def _union_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    """The first member that fits; the fault is that of the only class where the value is an object."""
+    members = [member for member in get_args(kind) if member is not NoneType]
+    optional = len(members) != len(get_args(kind))
+
+    def structure(value: Any, _: Any) -> Any:
+        if value is None and optional:
+            return None
+        failures: list[Exception] = []
+        for member in members:
+            try:
+                return converter.get_structure_hook(member)(value, member)
+            except Exception as error:  # noqa: BLE001 - the hooks of plugins' types raise what they like
+                failures.append(error)
+        objects = [f for m, f in zip(members, failures, strict=True) if attrs.has(m) and isinstance(value, dict)]
+        if len(objects) == 1 or len(failures) == 1:
+            raise (objects or failures)[0]
+        texts = " or ".join(dict.fromkeys(_plain_text(f) for f in failures if not isinstance(f, ExceptionGroup)))
+        raise ValueError(texts or f"fits none of {len(members)} forms")
+
+    return structure
+
+
+def _plain_text(error: Exception) -> str:
+    return str(error).removeprefix("must be ") if len(str(error)) < 200 else type(error).__name__
+
+
+def _sequence_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    arguments = [a for a in get_args(kind) if a is not ...]
+    member = arguments[0] if arguments else Any
+    make: Any = {list: list, set: set, frozenset: frozenset}.get(get_origin(kind) or kind, tuple)
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"must be a list, not {_kind_of(value)}")  # noqa: TRY004 - all faults of a value are ValueErrors
+        hook = converter.get_structure_hook(member)
+        return make(_each(((index, index, item) for index, item in enumerate(value)), hook, member, IterableValidationError))
+
+    return structure
+
+
+def _mapping_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    arguments = get_args(kind)
+    member = arguments[1] if arguments else Any
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError(f"must be an object, not {_kind_of(value)}")  # noqa: TRY004 - as above
+        hook = converter.get_structure_hook(member)
+        values = _each(((key, key, item) for key, item in value.items()), hook, member, IterableValidationError)
+        return dict(zip(value, values, strict=True))
+
+    return structure
+
+
+@attrs.frozen
+class _At:
+    """The note that says at which key of its parent an error stands."""
+
+    key: str | int
+
+
+def _each(items: Any, hook: Any, member: Any, group: Any) -> list[Any]:
+    results, errors = [], []
+    for key, _, item in items:
+        try:
+            results.append(hook(item, member))
+        except Exception as error:  # noqa: BLE001 - gathered, with its place
+            errors.append(_noted(error, key))
+    if errors:
+        raise group("", errors, member)
+    return results
+
+
+def _noted(error: Exception, key: str | int) -> Exception:
+    # A fresh wrapper: one exception object may stand at several places (cached validators raise the same one).
+    wrapped = _Placed(error, _At(key))
+    wrapped.__cause__ = error
+    return wrapped
+
+
+class _Placed(Exception):  # noqa: N818 - never leaves this module
+    def __init__(self, error: Exception, at: _At) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.at = at
+
+
+def _class_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    hints: dict[str, Any] = {}
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError(f"must be an object, not {_kind_of(value)}")  # noqa: TRY004 - as above
+        if not hints:
+            # Read late: a class may name another that stands after it.
+            hints.update(get_type_hints(kind))
+        fields = {_wire_name(field.name): field for field in attrs.fields(kind) if field.init}
+        arguments: dict[str, Any] = {}
+        errors: list[Exception] = []
+        for name, field in fields.items():
+            if name not in value:
+                if field.default is attrs.NOTHING:
+                    errors.append(_noted(ValueError("is missing"), name))
+                continue
+            try:
+                hint = hints[field.name]
+                arguments[field.alias or field.name] = converter.get_structure_hook(hint)(value[name], hint)
+            except Exception as error:  # noqa: BLE001 - gathered, with its place
+                errors.append(_noted(error, name))
+        extra = [key for key in value if key not in fields]
+        errors += [_noted(ValueError(_unknown(key, list(fields))), key) for key in extra]
+        if errors:
+            raise ClassValidationError("", errors, kind)
+        return kind(**arguments)
+
+    return structure
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    near = sorted(known, key=lambda name: distance(key, name))
+    hint = f"did you mean {near[0]!r}?" if near and distance(key, near[0]) <= 2 else f"known are {', '.join(sorted(known))}"
+    return f"is not known here: {hint}" if known else "is not known here: there are no settings"
+
+
+def distance(a: str, b: str) -> int:
+    """Levenshtein's distance between two short words."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        previous, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
+    return row[-1]
+
+
+def unstructure(value: Any) -> Json:
+    """Data classes as JSON objects, enums as their values; payloads inside are passed on as they are."""
+    if attrs.has(type(value)):
+        return {_wire_name(field.name): unstructure(getattr(value, field.name)) for field in attrs.fields(type(value))}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple):
+        return [unstructure(item) for item in value]
+    return value
+
+
+def faults_of(error: Exception, place: str = "$") -> list[Fault]:
+    """Every fault in an exception of a converter, with its place, in document order."""
+    if isinstance(error, _Placed):
+        return faults_of(error.error, child_place(place, error.at.key))
+    if isinstance(error, ForbiddenExtraKeysError):
+        return [Fault("is not known here", child_place(place, key)) for key in sorted(error.extra_fields)]
+    if isinstance(error, ExceptionGroup):
+        return [fault for inner in error.exceptions for fault in faults_of(inner, place)]
+    if isinstance(error, DocumentError):
+        return [attrs.evolve(fault, place=place + fault.place.removeprefix("$")) for fault in error.faults]
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return [Fault(text.splitlines()[0] if text else type(error).__name__, place)]
+
+
+# --- JSON Schema ----------------------------------------------------------------------------------------------------------
+
+
+def schema_of(kind: Any) -> dict[str, Json]:
+    """The JSON Schema (2020-12) of a type that :func:`make_converter` can structure."""
+    if attrs.has(kind):
+        return _class_schema(kind)
+    if kind is Duration:
+        return {"type": ["number", "string"], "description": 'Seconds, or text such as "15m", "1h30m", "7d".'}
+    if get_origin(kind) is Literal:
+        return {"enum": list(get_args(kind))}
+    if _is_enum(kind):
+        return {"enum": [member.value for member in kind]}
+    if _is_union(kind):
+        members = [m for m in get_args(kind) if m is not NoneType]
+        schemas = [schema_of(m) for m in members]
+        if len(members) != len(get_args(kind)):
+            schemas.append({"type": "null"})
+        return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+    if _is_sequence(kind):
+        arguments = [a for a in get_args(kind) if a is not ...]
+        return {"type": "array", "items": schema_of(arguments[0])} if arguments else {"type": "array"}
+    if _is_mapping(kind):
+        arguments = list(get_args(kind))
+        return {"type": "object", "additionalProperties": schema_of(arguments[1])} if arguments else {"type": "object"}
+    simple = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
+    return {"type": simple[kind]} if kind in simple else {}
+
+
+def _class_schema(kind: Any) -> dict[str, Json]:
+    hints = get_type_hints(kind)
+    properties: dict[str, Json] = {}
+    required: list[str] = []
+    for field in attrs.fields(kind):
+        if not field.init:
+            continue
+        name = _wire_name(field.name)
+        entry = schema_of(hints[field.name])
+        if field.metadata.get("description"):
+            entry["description"] = field.metadata["description"]
+        if field.metadata.get("examples"):
+            entry["examples"] = list(field.metadata["examples"])
+        if field.metadata.get("secret"):
+            entry["writeOnly"] = True
+        if field.default is attrs.NOTHING:
+            required.append(name)
+        elif isinstance(field.default, _SCALARS) and field.default is not None:
+            entry["default"] = field.default
+        properties[name] = entry
+    schema: dict[str, Json] = {"type": "object", "properties": properties, "additionalProperties": False}
+    if required:
+        schema["required"] = required
+    return schema

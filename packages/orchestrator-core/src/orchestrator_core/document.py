@@ -1,0 +1,327 @@
+"""The workflow document: :class:`Workflow`, and everything about it that can be judged without knowing node types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from orchestrator_core import codec, picture
+from orchestrator_core.errors import DocumentError, Fault
+from orchestrator_core.types import Edge, Json, Node, Position, Retry, Settings
+
+__all__ = ["MAX_EDGES", "MAX_NODES", "Workflow", "body_of", "check", "find_cycle", "with_lines"]
+
+MAX_NODES = 200_000
+MAX_EDGES = 1_000_000
+
+_WORKFLOW_ID = re.compile(r"(?!exe_)[A-Za-z0-9_-]{1,64}")
+_NODE_ID = re.compile(r"(?!(?:__proto__|constructor|prototype)$)[A-Za-z_][A-Za-z0-9_]{0,63}")
+_PORT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_ID_RULE = "a letter or _, then letters, digits and _, 64 at most; not __proto__, constructor or prototype"
+
+_converter = codec.make_converter()
+
+
+@attrs.frozen
+class Document:
+    """What stands in a file; :class:`Workflow` is what is made of it."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...] = ()
+    schema: int = 1
+    id: str = "workflow"
+    name: str | None = None
+    settings: Settings = Settings()
+    output: Json = None
+
+
+@attrs.frozen
+class Workflow:
+    """A workflow: a graph of nodes as data. Immutable; saving a change makes a new version.
+
+    ``output`` is the template of the answer; without one it is what the terminal nodes give. ``version`` is set
+    by a store and is no part of the document.
+    """
+
+    id: str
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...] = ()
+    name: str | None = None
+    settings: Settings = Settings()
+    output: Json = None
+    version: int | None = None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Workflow:
+        """Read a ``.json``, ``.yaml`` or ``.yml`` file.
+
+        Raises:
+            DocumentError: With every fault, its place and line.
+            OSError: The file cannot be read.
+        """
+        file = Path(path)
+        text = file.read_bytes()
+        return cls.from_yaml(text) if file.suffix.lower() in {".yaml", ".yml"} else cls.from_json(text)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Workflow:
+        """Read a JSON document.
+
+        Raises:
+            DocumentError: With every fault and its place.
+        """
+        document = codec.parse_json(text)
+        try:
+            return cls.from_dict(document)
+        except DocumentError as error:
+            raise DocumentError(with_lines(error.faults, _lines_of(text))) from None
+
+    @classmethod
+    def from_yaml(cls, text: str | bytes) -> Workflow:
+        """Read a YAML document.
+
+        Raises:
+            DocumentError: With every fault, its place and line.
+        """
+        document, lines = codec.parse_yaml(text)
+        try:
+            return cls.from_dict(document)
+        except DocumentError as error:
+            raise DocumentError(with_lines(error.faults, lines)) from None
+
+    @classmethod
+    def from_dict(cls, document: Any) -> Workflow:
+        """Read a document that has been parsed already.
+
+        Raises:
+            DocumentError: With every fault and its place.
+        """
+        missing = [
+            Fault(f"is missing: {hint}", f"$.{key}")
+            for key, hint in (("schema", "write `schema: 1`"), ("id", "name the workflow"), ("nodes", "list the nodes"))
+            if isinstance(document, Mapping) and key not in document
+        ]
+        if missing:
+            raise DocumentError(missing)
+        workflow = _structure(document, "$")
+        faults = list(check(workflow))
+        if faults:
+            raise DocumentError(faults)
+        return workflow
+
+    def to_dict(self) -> dict[str, Json]:
+        """The document as JSON values; what stands at its default is left out."""
+        document: dict[str, Json] = {"schema": 1, "id": self.id}
+        if self.name is not None:
+            document["name"] = self.name
+        if settings := _without_defaults(self.settings):
+            document["settings"] = settings
+        document["nodes"] = [_without_defaults(node) for node in self.nodes]
+        document["edges"] = [_without_defaults(edge) for edge in self.edges]
+        if self.output is not None:
+            document["output"] = codec.copy_json(self.output)
+        return document
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """The document as JSON text."""
+        return codec.dump_json(self.to_dict(), indent=indent)
+
+    def to_yaml(self) -> str:
+        """The document as YAML text."""
+        return codec.dump_yaml(self.to_dict())
+
+    def dump(self, path: str | Path) -> None:
+        """Write the document to a ``.json``, ``.yaml`` or ``.yml`` file."""
+        file = Path(path)
+        text = self.to_yaml() if file.suffix.lower() in {".yaml", ".yml"} else self.to_json() + "\n"
+        file.write_text(text, encoding="utf-8")
+
+    def to_mermaid(self) -> str:
+        """The graph as a Mermaid flow chart."""
+        return picture.mermaid(self.nodes, self.edges, title=self.name or self.id)
+
+    def to_dot(self) -> str:
+        """The graph for Graphviz."""
+        return picture.dot(self.nodes, self.edges, title=self.name or self.id)
+
+    def to_svg(self) -> str:
+        """The graph as a picture."""
+        return picture.svg(self.nodes, self.edges, title=self.name or self.id)
+
+    def _repr_svg_(self) -> str:
+        """Notebooks show the workflow as its picture."""
+        return self.to_svg()
+
+
+def _structure(document: Any, place: str) -> Workflow:
+    try:
+        read = _converter.structure(document, Document)
+    except Exception as error:  # noqa: BLE001 - every kind of fault is gathered here
+        raise DocumentError(codec.faults_of(error, place)) from None
+    if read.schema != 1:
+        raise DocumentError([Fault(f"schema {read.schema} is not known: this version reads schema 1", f"{place}.schema")])
+    return Workflow(
+        id=read.id, nodes=read.nodes, edges=read.edges, name=read.name, settings=read.settings, output=read.output
+    )
+
+
+def body_of(node: Node, place: str = "$.config.body") -> Workflow:
+    """The graph that a group holds under ``config.body``.
+
+    Raises:
+        DocumentError: It is no document.
+    """
+    return _structure(node.config.get("body"), place)
+
+
+def _without_defaults(value: Any) -> dict[str, Json]:
+    result: dict[str, Json] = {}
+    for field in attrs.fields(type(value)):
+        item = getattr(value, field.name)
+        default: Any = field.default
+        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # attrs types the class Factory as a function
+            default = default.factory()
+        if item == default and type(item) is type(default):
+            continue
+        if isinstance(item, Retry | Position):
+            result[field.name] = _without_defaults(item)
+        else:
+            result[field.name] = codec.copy_json(dict(item) if isinstance(item, Mapping) else item)
+    return result
+
+
+def _lines_of(text: str | bytes) -> codec.Lines:
+    """JSON is YAML: where the extra is there, faults of a JSON document get their lines too."""
+    try:
+        return codec.parse_yaml(text)[1]
+    except DocumentError:
+        return {}
+
+
+def with_lines(faults: Sequence[Fault], lines: codec.Lines) -> list[Fault]:
+    """The same faults with the line of their place, or of the nearest place around it."""
+    return [attrs.evolve(fault, line=fault.line or _line_at(fault.place, lines)) for fault in faults]
+
+
+def _line_at(place: str, lines: codec.Lines) -> int | None:
+    while place not in lines and place not in {"", "$"}:
+        place = place[: max(place.rfind("."), place.rfind("["), 0)]
+    return lines.get(place)
+
+
+# --- what can be judged of the graph itself -------------------------------------------------------------------------
+
+
+def check(workflow: Workflow, place: str = "$") -> Iterator[Fault]:
+    """What is wrong with a graph, whatever its node types are."""
+    if not _WORKFLOW_ID.fullmatch(workflow.id):
+        yield Fault("an id is letters, digits, _ and -, 64 at most, and does not begin with exe_", f"{place}.id")
+    if len(workflow.nodes) > MAX_NODES or len(workflow.edges) > MAX_EDGES:
+        yield Fault(f"too large: at most {MAX_NODES} nodes and {MAX_EDGES} edges", place)
+        return
+    if not workflow.nodes:
+        yield Fault("has no nodes: add one", f"{place}.nodes")
+    yield from _check_settings(workflow.settings, f"{place}.settings")
+    seen: dict[str, int] = {}
+    for index, node in enumerate(workflow.nodes):
+        at = f"{place}.nodes[{index}]"
+        if node.id in seen:
+            yield Fault(f"id {node.id!r} is taken by nodes[{seen[node.id]}]: ids are unique in a graph", f"{at}.id")
+        elif not _NODE_ID.fullmatch(node.id):
+            yield Fault(f"{node.id!r} is no node id: {_ID_RULE}", f"{at}.id")
+        seen.setdefault(node.id, index)
+        yield from _check_node(node, at)
+    yield from _check_edges(workflow, seen, place)
+
+
+def _check_settings(settings: Settings, place: str) -> Iterator[Fault]:
+    if settings.max_parallel is not None and settings.max_parallel < 1:
+        yield Fault("must be 1 or more, or null for no limit", f"{place}.max_parallel")
+    if settings.timeout is not None and settings.timeout <= 0:
+        yield Fault("must be more than 0 seconds", f"{place}.timeout")
+
+
+def _check_node(node: Node, place: str) -> Iterator[Fault]:
+    if node.max_parallel is not None and node.max_parallel < 1:
+        yield Fault("must be 1 or more", f"{place}.max_parallel")
+    if node.max_parallel is not None and node.for_each is None:
+        yield Fault("only counts items: add for_each, or remove it", f"{place}.max_parallel")
+    if node.timeout is not None and node.timeout <= 0:
+        yield Fault("must be more than 0 seconds", f"{place}.timeout")
+    if isinstance(node.join, int) and node.join < 1:
+        yield Fault("a join by number needs 1 or more deliveries", f"{place}.join")
+    if node.cancel_rest and node.join in {"settled", "all"}:
+        yield Fault(f"a join of {node.join!r} has no losers: use join first or a number, or remove it", f"{place}.cancel_rest")
+    if node.retry is not None:
+        if node.retry.attempts < 1:
+            yield Fault("must be 1 or more, the first attempt counts", f"{place}.retry.attempts")
+        if node.retry.factor < 1:
+            yield Fault("must be 1 or more", f"{place}.retry.factor")
+        if not 0 <= node.retry.jitter <= 1:
+            yield Fault("must be between 0 and 1", f"{place}.retry.jitter")
+
+
+def _check_edges(workflow: Workflow, seen: Mapping[str, int], place: str) -> Iterator[Fault]:
+    incoming: dict[str, int] = {}
+    identical: dict[tuple[str, str, str, str], int] = {}
+    dangling = False
+    for index, edge in enumerate(workflow.edges):
+        for end, name in (("source", edge.source), ("target", edge.target)):
+            if name not in seen:
+                dangling = True
+                yield Fault(f"there is no node {name!r}{_near(name, seen)}", f"{place}.edges[{index}].{end}")
+        if edge.port != "main" and not _PORT.fullmatch(edge.port):
+            yield Fault(f"{edge.port!r} is no port name", f"{place}.edges[{index}].port")
+        if edge.input != "main" and not _PORT.fullmatch(edge.input):
+            yield Fault(f"{edge.input!r} is no input name", f"{place}.edges[{index}].input")
+        same = (edge.source, edge.port, edge.target, edge.input)
+        if same in identical:
+            yield Fault(
+                f"is the same edge as edges[{identical[same]}] ({edge}): remove one", f"{place}.edges[{index}]"
+            )
+        identical.setdefault(same, index)
+        incoming[edge.target] = incoming.get(edge.target, 0) + 1
+    for index, node in enumerate(workflow.nodes):
+        if isinstance(node.join, int) and node.join > incoming.get(node.id, 0):
+            yield Fault(
+                f"waits for {node.join} deliveries, but has {incoming.get(node.id, 0)} edges", f"{place}.nodes[{index}].join"
+            )
+    if not dangling and (cycle := find_cycle(workflow.nodes, workflow.edges)):
+        yield Fault(f"the graph has a cycle: {' -> '.join(cycle)}; use a loop node to repeat", f"{place}.edges")
+
+
+def _near(name: str, known: Mapping[str, int]) -> str:
+    if len(known) > 1000:
+        return ""
+    near = [other for other in known if other.lower() == name.lower() or codec.distance(other, name) <= 1]
+    return f": did you mean {near[0]!r}?" if near else ""
+
+
+def find_cycle(nodes: Sequence[Node], edges: Sequence[Edge]) -> list[str] | None:
+    """A cycle as node ids, the first repeated at the end, or ``None``. Linear (Kahn 1962, then a walk in what is left)."""
+    follow: dict[str, list[str]] = {}
+    count = {node.id: 0 for node in nodes}
+    for edge in edges:
+        follow.setdefault(edge.source, []).append(edge.target)
+        count[edge.target] += 1
+    free = [name for name, number in count.items() if number == 0]
+    while free:
+        for target in follow.get(free.pop(), ()):
+            count[target] -= 1
+            if count[target] == 0:
+                free.append(target)
+    before = {edge.target: edge.source for edge in edges if count[edge.target] > 0 and count[edge.source] > 0}
+    if not before:
+        return None
+    # Every node left has a predecessor left: walking back must come round.
+    walk: dict[str, int] = {}
+    name = next(iter(before))
+    while name not in walk:
+        walk[name] = len(walk)
+        name = before[name]
+    cycle = [*list(walk)[walk[name] :], name]
+    return cycle[::-1]

@@ -1,0 +1,540 @@
+"""Expressions: templates in documents, what they refer to, and reading plain paths without leaving Python.
+
+A string that holds ``{{ … }}`` is a template; the language inside is JavaScript expressions. Plain paths
+(``input.rows[0].name``, ``nodes.price.output?.total``) and literals are read here, with the result JavaScript would
+give; all others go to the sandbox, those of one node in one call. Nothing here evaluates code.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from orchestrator_core.codec import child_place, dump_json
+from orchestrator_core.state import ABSENT, Scope
+from orchestrator_core.types import Json
+
+__all__ = [
+    "ROOTS",
+    "Code",
+    "ExpressionError",
+    "Names",
+    "NotNative",
+    "Template",
+    "compile_template",
+    "is_template",
+    "read",
+    "text_of",
+    "truthy",
+]
+
+# Every name that an expression may begin with.
+ROOTS = ("input", "inputs", "payload", "nodes", "item", "index", "vars", "execution", "secrets")
+
+# What objects, lists and texts inherit in JavaScript. A path that meets one of these names where the value has no
+# such property of its own is not plain: the sandbox decides.
+_INHERITED = frozenset(
+    """
+    __defineGetter__ __defineSetter__ __lookupGetter__ __lookupSetter__ __proto__ constructor hasOwnProperty
+    isPrototypeOf propertyIsEnumerable toLocaleString toString valueOf at concat copyWithin entries every fill filter
+    find findIndex findLast findLastIndex flat flatMap forEach includes indexOf join keys lastIndexOf map pop push
+    reduce reduceRight reverse shift slice some sort splice toReversed toSorted toSpliced unshift values with anchor
+    big blink bold charAt charCodeAt codePointAt endsWith fixed fontcolor fontsize isWellFormed italics link
+    localeCompare match matchAll normalize padEnd padStart repeat replace replaceAll search small split startsWith
+    strike sub substr substring sup toLocaleLowerCase toLocaleUpperCase toLowerCase toUpperCase toWellFormed trim
+    trimEnd trimLeft trimRight trimStart toExponential toFixed toPrecision
+    """.split()
+)
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space>\s+|//[^\n]*|/\*.*?\*/)
+  | (?P<name>[A-Za-z_$\u0080-\uffff][\w$]*)
+  | (?P<number>0[xX][0-9a-fA-F_]+n?|0[oO][0-7_]+n?|0[bB][01_]+n?|(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?n?)
+  | (?P<text>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+  | (?P<mark>\?\.(?!\d)|\.\.\.|=>|[{}()\[\].,;:?~]|[-+*/%&|^!<>=]+)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_INT = re.compile(r"0|[1-9]\d{0,15}")
+_WORDS: Mapping[str, Any] = {"true": True, "false": False, "null": None, "undefined": ABSENT}
+# After one of these names a slash begins a regular expression, not a division.
+_BEFORE_REGEX = frozenset(["return", "typeof", "in", "of", "instanceof", "new", "delete", "void", "case"])
+
+
+class ExpressionError(Exception):
+    """An expression gave an error; the node that holds it fails with the code ``expression``."""
+
+
+class NotNative(Exception):  # noqa: N818 - a signal between two ways, not an error
+    """The path turned out not to be plain: the sandbox has to evaluate it."""
+
+
+@attrs.frozen
+class Code:
+    """One expression.
+
+    Attributes:
+        source: The text between the braces.
+        path: Root and steps of a plain path; a step is (key, optional).
+        literal: The value where the expression is a literal, in a tuple of one.
+        roots: The names of :data:`ROOTS` that it may read.
+        nodes: The ids after ``nodes``; ``None`` in it: one that is computed.
+    """
+
+    source: str
+    path: tuple[str, tuple[tuple[str | int, bool], ...]] | None
+    literal: tuple[Any, ...] | None
+    roots: frozenset[str]
+    nodes: frozenset[str | None]
+    place: str = "$"
+
+
+@attrs.frozen(eq=False)
+class Template:
+    """A JSON value with expressions in it.
+
+    Attributes:
+        source: As it stands in the document.
+        codes: Its expressions, in order.
+        build: Makes the value of the results of the expressions (:data:`ABSENT` for undefined).
+    """
+
+    source: Json
+    codes: tuple[Code, ...]
+    build: Callable[[Sequence[Any]], Any]
+
+    @property
+    def constant(self) -> bool:
+        """It holds no expressions."""
+        return not self.codes
+
+
+def is_template(value: Any) -> bool:
+    """Whether a value is a text with braces."""
+    return isinstance(value, str) and "{{" in value
+
+
+def truthy(value: Any) -> bool:
+    """JavaScript's truth: ``""``, 0, null and undefined are false, empty lists and objects true."""
+    return not (value is None or value is ABSENT or value is False or value == "" or (value == 0 and value is not True)) or (
+        isinstance(value, list | dict)
+    )
+
+
+# --- compiling --------------------------------------------------------------------------------------------------------
+
+
+def compile_template(value: Json, *, place: str = "$", literal: Callable[[str], bool] = lambda _: False) -> Template:
+    """Find the expressions in a JSON value.
+
+    Args:
+        value: Any JSON value; texts in it may be templates, keys never are.
+        place: Where it stands, for errors.
+        literal: Tells places whose texts are no templates.
+
+    Raises:
+        ExpressionError: Braces that do not close, or an empty expression; the text says where.
+    """
+    codes: list[Code] = []
+    build = _compile(value, place, literal, codes)
+    if build is None:
+        return Template(value, (), lambda _: value)
+    return Template(value, tuple(codes), lambda results: _null(build(results)))
+
+
+def _null(value: Any) -> Any:
+    return None if value is ABSENT else value
+
+
+Build = Callable[[Sequence[Any]], Any]
+
+
+def _compile(value: Json, place: str, literal: Callable[[str], bool], codes: list[Code]) -> Build | None:
+    """A function that builds the value, or ``None`` where it is constant."""
+    if literal(place):
+        return None
+    if isinstance(value, str):
+        return _compile_text(value, place, codes) if "{{" in value else None
+    if isinstance(value, list | tuple):
+        parts = [_compile(item, child_place(place, number), literal, codes) for number, item in enumerate(value)]
+        if not any(parts):
+            return None
+        return lambda results: [
+            item if part is None else _null(part(results)) for part, item in zip(parts, value, strict=True)
+        ]
+    if isinstance(value, Mapping):
+        entries = {key: _compile(item, child_place(place, key), literal, codes) for key, item in value.items()}
+        if not any(entries.values()):
+            return None
+        return lambda results: {
+            key: value[key] if part is None else _null(part(results)) for key, part in entries.items()
+        }
+    return None
+
+
+def _compile_text(text: str, place: str, codes: list[Code]) -> Build:
+    pieces: list[str | int] = []
+    position = 0
+    while True:
+        begin = text.find("{{", position)
+        if begin < 0:
+            pieces.append(text[position:])
+            break
+        pieces.append(text[position:begin])
+        tokens, position = _scan(text, begin + 2, place)
+        source = text[begin + 2 : position - 2].strip()
+        if not source:
+            raise ExpressionError(f"{place}: an expression is empty: write something between {{{{ and }}}}")
+        pieces.append(len(codes))
+        codes.append(_analyse(source, tokens, place))
+    kept = [piece for piece in pieces if piece != ""]
+    if len(kept) == 1 and isinstance(kept[0], int):
+        number = kept[0]
+        return lambda results: results[number]
+    return lambda results: "".join(
+        piece if isinstance(piece, str) else text_of(results[piece], codes[piece].source) for piece in kept
+    )
+
+
+Token = tuple[str, str]
+
+
+def _scan(text: str, position: int, place: str) -> tuple[list[Token], int]:
+    """The tokens up to the closing braces, and the position after them."""
+    tokens: list[Token] = []
+    depth = 0
+    while position < len(text):
+        if depth == 0 and text.startswith("}}", position):
+            return tokens, position + 2
+        character = text[position]
+        if character == "`":
+            end, inner = _scan_backticks(text, position, place)
+            tokens += [("text", text[position:end]), *inner]
+            position = end
+            continue
+        if character == "/" and text[position : position + 2] not in {"//", "/*"} and _regex_may_begin(tokens):
+            position = _scan_regex(text, position, place)
+            tokens.append(("regex", ""))
+            continue
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise ExpressionError(f"{place}: {character!r} cannot stand in an expression (character {position + 1})")
+        if match.lastgroup == "mark":
+            depth += (match.group() in "{[(") - (match.group() in "}])")
+            if depth < 0:
+                raise ExpressionError(f"{place}: {character!r} closes nothing (character {position + 1})")
+        if match.lastgroup != "space":
+            tokens.append((match.lastgroup or "", match.group()))
+        position = match.end()
+    raise ExpressionError(f"{place}: {{{{ is never closed: write }}}}, or {{{{ \"{{{{\" }}}} for the braces themselves")
+
+
+def _regex_may_begin(tokens: list[Token]) -> bool:
+    if not tokens:
+        return True
+    kind, token = tokens[-1]
+    if kind == "mark":
+        return token not in {")", "]", "}"}
+    return kind == "name" and token in _BEFORE_REGEX
+
+
+def _scan_regex(text: str, position: int, place: str) -> int:
+    match = re.compile(r"/(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/[a-z]*").match(text, position)
+    if match is None:
+        raise ExpressionError(f"{place}: a regular expression is never closed (character {position + 1})")
+    return match.end()
+
+
+def _scan_backticks(text: str, position: int, place: str) -> tuple[int, list[Token]]:
+    tokens: list[Token] = []
+    position += 1
+    while position < len(text):
+        if text[position] == "\\":
+            position += 2
+        elif text[position] == "`":
+            return position + 1, tokens
+        elif text.startswith("${", position):
+            inner, position = _scan_until_brace(text, position + 2, place)
+            tokens += inner
+        else:
+            position += 1
+    raise ExpressionError(f"{place}: a text in backticks is never closed")
+
+
+def _scan_until_brace(text: str, position: int, place: str) -> tuple[list[Token], int]:
+    depth = 0
+    tokens: list[Token] = [("mark", "(")]
+    while position < len(text):
+        if text[position] == "}" and depth == 0:
+            return [*tokens, ("mark", ")")], position + 1
+        if text[position] == "`":
+            end, inner = _scan_backticks(text, position, place)
+            tokens += inner
+            position = end
+            continue
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise ExpressionError(f"{place}: {text[position]!r} cannot stand in an expression")
+        depth += (match.group() == "{") - (match.group() == "}")
+        if match.lastgroup != "space":
+            tokens.append((match.lastgroup or "", match.group()))
+        position = match.end()
+    raise ExpressionError(f"{place}: ${{ is never closed")
+
+
+def _analyse(source: str, tokens: list[Token], place: str) -> Code:
+    if len(tokens) == 1 and (literal := _literal(*tokens[0])) is not None:
+        return Code(source, None, literal, frozenset(), frozenset(), place)
+    path = _plain_path(tokens)
+    roots: set[str] = set()
+    nodes: set[str | None] = set()
+    for number, (kind, token) in enumerate(tokens):
+        if kind != "name" or token not in ROOTS:
+            continue
+        before = tokens[number - 1][1] if number else ""
+        after = tokens[number + 1][1] if number + 1 < len(tokens) else ""
+        if before in {".", "?."} or (before in {"{", ","} and after == ":"):
+            continue  # a property's name
+        roots.add(token)
+        if token == "nodes":
+            nodes.add(_node_after(tokens[number + 1 : number + 4]))
+    if path is not None and path[0] == "nodes" and path[1]:
+        nodes = {str(path[1][0][0])}
+    return Code(source, path, None, frozenset(roots), frozenset(nodes), place)
+
+
+def _node_after(tokens: list[Token]) -> str | None:
+    if len(tokens) >= 2 and tokens[0][1] in {".", "?."} and tokens[1][0] == "name":
+        return tokens[1][1]
+    if len(tokens) == 3 and tokens[0][1] == "[" and tokens[1][0] == "text" and tokens[2][1] == "]":
+        value = _literal(*tokens[1])
+        return value[0] if value else None
+    return None
+
+
+def _literal(kind: str, token: str) -> tuple[Any] | None:
+    if kind == "name" and token in _WORDS:
+        return (_WORDS[token],)
+    if kind == "number" and (_INT.fullmatch(token) or re.fullmatch(r"\d+\.\d+", token)):
+        return (int(token) if token.isdecimal() else float(token),)
+    if kind == "text" and token[0] != "`":
+        return _text_literal(token)
+    return None
+
+
+def _text_literal(token: str) -> tuple[Any] | None:
+    body = token[1:-1]
+    if "\\" not in body:
+        return (body,)
+    if token[0] == '"' and re.fullmatch(r'(?:[^\\]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*', body) and "\\u" not in body:
+        return (json.loads(token),)
+    return None  # rarer escapes are the sandbox's
+
+
+def _plain_path(tokens: list[Token]) -> tuple[str, tuple[tuple[str | int, bool], ...]] | None:
+    """``root.name["key"][3]?.name``, or ``None``."""
+    if not tokens or tokens[0][0] != "name" or tokens[0][1] not in ROOTS:
+        return None
+    steps: list[tuple[str | int, bool]] = []
+    position = 1
+    while position < len(tokens):
+        optional = tokens[position][1] == "?."
+        if optional:
+            position += 1
+        if position < len(tokens) and tokens[position][1] == "[" and tokens[position][0] == "mark":
+            if position + 2 >= len(tokens) or tokens[position + 2][1] != "]":
+                return None
+            key = _literal(*tokens[position + 1])
+            if key is None or isinstance(key[0], bool) or not isinstance(key[0], str | int):
+                return None
+            steps.append((key[0], optional))
+            position += 3
+            continue
+        if not optional:
+            if tokens[position] != ("mark", "."):
+                return None
+            position += 1
+        if position >= len(tokens) or tokens[position][0] != "name":
+            return None
+        steps.append((tokens[position][1], optional))
+        position += 1
+    return tokens[0][1], tuple(steps)
+
+
+# --- reading ------------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(eq=False)
+class Names:
+    """What the names of an expression stand for."""
+
+    scope: Scope
+    payload: Json
+    vars: Mapping[str, Json]
+    execution: Mapping[str, Json]
+    secrets: Mapping[str, str] | None = None
+
+    def root(self, name: str) -> Any:
+        """The value of a name of :data:`ROOTS` other than ``nodes``."""
+        scope = self.scope
+        if name == "input":
+            return scope.input
+        if name == "payload":
+            return self.payload
+        if name == "inputs":
+            return scope.inputs
+        if name == "item":
+            return scope.item
+        if name == "index":
+            return scope.index
+        if name == "vars":
+            return self.vars
+        if name == "execution":
+            return self.execution
+        if name == "secrets":
+            return self.secrets if self.secrets is not None else {}
+        raise KeyError(name)
+
+    def node(self, name: str) -> Any:
+        """What ``nodes.<name>`` is, as an object without what is undefined."""
+        view = self.scope.node(name)
+        if view is None:
+            return ABSENT
+        shown: dict[str, Any] = {"outputs": view.outputs, "status": str(view.status)}
+        if view.output is not ABSENT:
+            shown["output"] = view.output
+        if view.error is not ABSENT:
+            shown["error"] = view.error
+        return shown
+
+    def data(self, codes: Sequence[Code]) -> tuple[dict[str, Json], list[str]]:
+        """The JSON that some expressions need, and the roots among theirs that are undefined."""
+        roots = {root for code in codes for root in code.roots} - {"secrets"}
+        result: dict[str, Json] = {}
+        undefined: list[str] = []
+        for root in sorted(roots - {"nodes"}):
+            value = self.root(root)
+            if value is ABSENT:
+                undefined.append(root)
+            else:
+                result[root] = value
+        if "nodes" in roots:
+            wanted = {name for code in codes for name in code.nodes}
+            names = self.scope.node_names() if None in wanted else sorted(name for name in wanted if name is not None)
+            result["nodes"] = {name: shown for name in names if (shown := self.node(name)) is not ABSENT}
+        return result, undefined
+
+
+def read(code: Code, names: Names) -> Any:
+    """The value of a plain path or a literal; :data:`ABSENT` for undefined.
+
+    Raises:
+        NotNative: It is neither, or the path meets something inherited.
+        ExpressionError: A property of null or undefined.
+    """
+    if code.literal is not None:
+        return code.literal[0]
+    if code.path is None:
+        raise NotNative
+    root, steps = code.path
+    position = 0
+    if root == "nodes":
+        if not steps:
+            raise NotNative
+        value = names.node(str(steps[0][0]))
+        position = 1
+    else:
+        value = names.root(root)
+    for number in range(position, len(steps)):
+        key, optional = steps[number]
+        if value is None or value is ABSENT:
+            if optional:
+                return ABSENT
+            what = "null" if value is None else "undefined"
+            where = root + "".join(child_place("", step) for step, _ in steps[:number])
+            raise ExpressionError(f"{{{{ {code.source} }}}}: {where} is {what}: it has no property {key!r} (use ?. if it may be missing)")
+        value = _property(value, key)
+    return value
+
+
+def _property(value: Any, key: str | int) -> Any:
+    if isinstance(value, Mapping):
+        name = str(key)
+        if name in value:
+            return value[name]
+    elif isinstance(value, list | tuple | str):
+        if key == "length":
+            return len(value) if not isinstance(value, str) else len(value.encode("utf-16-le", "surrogatepass")) // 2
+        number = key if isinstance(key, int) else int(key) if _INT.fullmatch(key) else -1
+        if isinstance(value, str) and number >= 0:
+            return _unit(value, number)
+        if 0 <= number < len(value):
+            return value[number]
+    if key in _INHERITED:
+        raise NotNative
+    return ABSENT
+
+
+def _unit(value: str, number: int) -> Any:
+    """One UTF-16 code unit of a text, as JavaScript counts."""
+    if value.isascii():
+        return value[number] if number < len(value) else ABSENT
+    units = value.encode("utf-16-le", "surrogatepass")
+    unit = units[2 * number : 2 * number + 2]
+    return unit.decode("utf-16-le", "surrogatepass") if unit else ABSENT
+
+
+def text_of(value: Any, source: str = "") -> str:
+    """A value inside a text: as JavaScript writes it, lists and objects as JSON.
+
+    Raises:
+        ExpressionError: It is undefined.
+    """
+    if isinstance(value, str):
+        return value
+    if value is ABSENT:
+        raise ExpressionError(f"{{{{ {source} }}}} is undefined inside a text: give a default with ?? \"\"")
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return number_text(value)
+    return dump_json(value)
+
+
+def number_text(value: float) -> str:
+    """A number as JavaScript writes it (ECMA-262, Number::toString)."""
+    if value == int(value) and abs(value) < 1e21:
+        return str(int(value))
+    mantissa, _, exponent = repr(value).partition("e")
+    sign = "-" if mantissa.startswith("-") else ""
+    whole, _, fraction = mantissa.lstrip("-").partition(".")
+    digits = (whole + fraction).lstrip("0")
+    point = len(whole) + int(exponent or 0) - (len(whole + fraction) - len((whole + fraction).lstrip("0")))
+    digits = digits.rstrip("0") or "0"
+    if -6 < point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    if 0 < point <= 21:
+        return f"{sign}{digits[:point]}.{digits[point:]}" if len(digits) > point else f"{sign}{digits.ljust(point, '0')}"
+    power = point - 1
+    shown = digits if len(digits) == 1 else f"{digits[0]}.{digits[1:]}"
+    return f"{sign}{shown}e{'+' if power >= 0 else '-'}{abs(power)}"
+
+
+def references(template: Template) -> Iterator[tuple[Code, str, str | None]]:
+    """Every root (and node id) that a template refers to."""
+    for code in template.codes:
+        for root in sorted(code.roots):
+            if root == "nodes":
+                for name in code.nodes:
+                    yield code, root, name
+            else:
+                yield code, root, None

@@ -1,0 +1,268 @@
+"""The plan: what of a workflow's graph exists for one execution, laid out so that the machine can walk it in O(1).
+
+Rule 1 of the law: the plan is what is reachable from the start; nodes and edges outside it do not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import attrs
+
+from orchestrator_core.codec import parse_duration
+from orchestrator_core.document import Workflow, body_of
+from orchestrator_core.errors import DocumentError, Fault
+from orchestrator_core.types import Json, Node
+
+__all__ = ["ALL", "SETTLED", "Group", "Plan", "Traits", "make_plan"]
+
+# Joins as numbers: a count above 0 is `first` (1) or k.
+SETTLED = 0
+ALL = -1
+
+
+@attrs.frozen
+class Traits:
+    """What the machine needs to know of a node type."""
+
+    trigger: bool = False
+    pure: bool = False
+    group: Literal["loop", "workflow"] | None = None
+
+
+Describe = Callable[[str], Traits]
+
+
+@attrs.frozen(eq=False)
+class Group:
+    """A node that holds a graph.
+
+    ``body`` is the plan of an inline body, ``stored`` the id of a stored workflow instead. ``delay`` is in seconds.
+    """
+
+    kind: Literal["loop", "workflow"]
+    body: Plan | None = None
+    stored: str | None = None
+    until: Json = None
+    max_iterations: int = 1
+    delay: float = 0.0
+
+
+@attrs.define(eq=False)
+class Plan:
+    """The graph of one execution (or one body), by index in document order.
+
+    Attributes:
+        nodes, edge_names: What is in the plan, in document order.
+        index: Node id -> index.
+        outs: For each node its edges (port, target, edge), in document order.
+        ins: For each node its incoming edges, in document order.
+        origins: For each edge its source and port.
+        keys: For each edge the key of its value where its input has several edges.
+        inputs: For nodes with other inputs than ``main``: input name -> edges. ``None``: all edges go to ``main``.
+        joins: :data:`SETTLED`, :data:`ALL` or the number of deliveries.
+        plain: Nothing stands between being due and running: no ``when``, ``for_each``, group, not disabled.
+        ranks: A topological number for each node.
+        catches: The node has an edge from its port ``error``.
+    """
+
+    workflow: Workflow
+    start: str | None
+    nodes: list[Node]
+    index: dict[str, int]
+    edge_names: list[str]
+    outs: list[list[tuple[str, int, int]]]
+    ins: list[list[int]]
+    origins: list[tuple[int, str]]
+    keys: list[str]
+    inputs: list[dict[str, list[int]] | None]
+    joins: list[int]
+    plain: list[bool]
+    pure: list[bool]
+    catches: list[bool]
+    ranks: list[int]
+    groups: dict[int, Group]
+    outside: frozenset[str]
+
+    @property
+    def roots(self) -> list[int]:
+        """The nodes where the execution begins."""
+        return [index for index, edges in enumerate(self.ins) if not edges]
+
+    @property
+    def terminals(self) -> list[int]:
+        """The nodes from which no edge of the plan leads on."""
+        return [index for index, edges in enumerate(self.outs) if not edges]
+
+
+def make_plan(workflow: Workflow, describe: Describe, *, start: str | None = None, body: bool = False) -> Plan:
+    """Lay out what is reachable from the start. O(nodes + edges).
+
+    Args:
+        workflow: A workflow whose graph has been checked.
+        describe: The traits of a node type's name.
+        start: The trigger; needed where there are several.
+        body: It is the body of a group: it begins at every root.
+
+    Raises:
+        DocumentError: The start is missing or no trigger; a group is malformed; a trigger has incoming edges.
+    """
+    traits = {name: describe(name) for name in {node.type for node in workflow.nodes}}
+    starts = None if body else _starts(workflow, traits, start)
+    inside = None if starts is None else _reachable(workflow, starts)
+    plan = _lay_out(workflow, starts, inside, traits)
+    for index, node in enumerate(plan.nodes):
+        if (kind := traits[node.type].group) is not None:
+            plan.groups[index] = _group(kind, node, describe)
+    return plan
+
+
+def _starts(workflow: Workflow, traits: dict[str, Traits], start: str | None) -> str | None:
+    triggers = [node.id for node in workflow.nodes if traits[node.type].trigger]
+    if start is not None and start not in triggers:
+        known = f"its triggers are {', '.join(triggers)}" if triggers else "it has no triggers: start it without a name"
+        raise DocumentError([Fault(f"{start!r} is no trigger of this workflow: {known}", "$.start")])
+    if start is None and len(triggers) > 1:
+        raise DocumentError([Fault(f"say which trigger starts it: {', '.join(triggers)}", "$.start")])
+    return start or (triggers[0] if triggers else None)
+
+
+def _reachable(workflow: Workflow, start: str) -> set[str]:
+    follow: dict[str, list[str]] = {}
+    for edge in workflow.edges:
+        follow.setdefault(edge.source, []).append(edge.target)
+    inside, todo = {start}, [start]
+    while todo:
+        for target in follow.get(todo.pop(), ()):
+            if target not in inside:
+                inside.add(target)
+                todo.append(target)
+    return inside
+
+
+def _lay_out(workflow: Workflow, start: str | None, inside: set[str] | None, traits: dict[str, Traits]) -> Plan:
+    nodes = list(workflow.nodes) if inside is None else [node for node in workflow.nodes if node.id in inside]
+    index = {node.id: i for i, node in enumerate(nodes)}
+    size = len(nodes)
+    outs: list[list[tuple[str, int, int]]] = [[] for _ in range(size)]
+    ins: list[list[int]] = [[] for _ in range(size)]
+    origins: list[tuple[int, str]] = []
+    keys: list[str] = []
+    names: list[str] = []
+    kept = []
+    catches = [False] * size
+    special: set[int] = set()
+    for edge in workflow.edges:
+        source = index.get(edge.source)
+        target = index.get(edge.target)
+        if source is None or target is None:
+            continue
+        number = len(origins)
+        port = edge.port
+        origins.append((source, port))
+        keys.append(edge.key or edge.source)
+        outs[source].append((port, target, number))
+        ins[target].append(number)
+        kept.append(edge)
+        if port == "error":
+            catches[source] = True
+        if edge.input != "main":
+            special.add(target)
+    names = [str(edge) for edge in kept]
+    inputs: list[dict[str, list[int]] | None] = [None] * size
+    for target in special:
+        by_input: dict[str, list[int]] = {}
+        for number in ins[target]:
+            by_input.setdefault(kept[number].input, []).append(number)
+        inputs[target] = by_input
+    for target, edges in enumerate(ins):
+        if len(edges) > 1:
+            for group in (inputs[target] or {"main": edges}).values():
+                _disambiguate(group, kept, origins, keys)
+    joins = [_join(node, len(ins[i])) for i, node in enumerate(nodes)]
+    plain = [
+        node.when is None and node.for_each is None and not node.disabled and traits[node.type].group is None
+        for node in nodes
+    ]
+    return Plan(
+        workflow=workflow,
+        start=start,
+        nodes=nodes,
+        index=index,
+        edge_names=names,
+        outs=outs,
+        ins=ins,
+        origins=origins,
+        keys=keys,
+        inputs=inputs,
+        joins=joins,
+        plain=plain,
+        pure=[traits[node.type].pure for node in nodes],
+        catches=catches,
+        ranks=_ranks(outs, ins) if any(join > 0 for join in joins) else [],
+        groups={},
+        outside=frozenset(node.id for node in workflow.nodes if node.id not in index),
+    )
+
+
+def _disambiguate(group: list[int], kept: list[Any], origins: list[tuple[int, str]], keys: list[str]) -> None:
+    """Where a source repeats among an input's edges without a key, their keys are ``source.port`` (rule 5)."""
+    counts: dict[int, int] = {}
+    for number in group:
+        if kept[number].key is None:
+            counts[origins[number][0]] = counts.get(origins[number][0], 0) + 1
+    if len(counts) == len(group):
+        return
+    for number in group:
+        if kept[number].key is None and counts[origins[number][0]] > 1:
+            keys[number] = f"{kept[number].source}.{kept[number].port}"
+
+
+def _join(node: Node, edges: int) -> int:
+    if node.join == "settled":
+        return SETTLED
+    if node.join == "all":
+        return ALL
+    # Of the edges in the plan at most all (rule 3).
+    return 1 if node.join == "first" else min(int(node.join), max(edges, 1))
+
+
+def _ranks(outs: list[list[tuple[str, int, int]]], ins: list[list[int]]) -> list[int]:
+    ranks = [0] * len(outs)
+    count = [len(edges) for edges in ins]
+    free = [i for i, number in enumerate(count) if number == 0][::-1]
+    rank = 0
+    while free:
+        node = free.pop()
+        ranks[node] = rank
+        rank += 1
+        for _, target, _ in outs[node]:
+            count[target] -= 1
+            if count[target] == 0:
+                free.append(target)
+    return ranks
+
+
+def _group(kind: Literal["loop", "workflow"], node: Node, describe: Describe) -> Group:
+    config = node.config
+    if kind == "workflow" and "body" not in config:
+        return Group(kind, stored=config["workflow"])
+    body = make_plan(body_of(node), describe, body=True)
+    if kind == "workflow":
+        return Group(kind, body=body)
+    return Group(
+        kind,
+        body=body,
+        until=config.get("until"),
+        max_iterations=config["max_iterations"],
+        delay=parse_duration(config.get("delay", 0)),
+    )
+
+
+def walk(plan: Plan) -> Iterator[Plan]:
+    """A plan and the plans of all bodies in it."""
+    yield plan
+    for group in plan.groups.values():
+        if group.body is not None:
+            yield from walk(group.body)

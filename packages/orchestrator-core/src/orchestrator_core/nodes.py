@@ -1,0 +1,472 @@
+"""What a node author uses: :func:`node_type`, :func:`setting`, :class:`NodeContext`.
+
+A node type is a coroutine function ``(ctx, config, input) -> value`` and a few facts about it. ``config`` is an
+instance of an attrs class; templates in the document are evaluated before the function sees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import random
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, NoReturn, Protocol, get_type_hints
+
+import attrs
+
+from orchestrator_core.errors import PluginError
+from orchestrator_core.types import Json, LogLine, Resumed, Wait
+
+__all__ = [
+    "Blobs",
+    "Evaluated",
+    "HttpClient",
+    "HttpPolicy",
+    "HttpResponse",
+    "Language",
+    "LanguageError",
+    "NodeContext",
+    "NodeFunction",
+    "NodeType",
+    "Ran",
+    "Services",
+    "WaitRequested",
+    "node_type",
+    "setting",
+]
+
+NodeFunction = Callable[..., Awaitable[Json]]
+Ports = Sequence[str] | Callable[[Mapping[str, Json]], Sequence[str] | None] | None
+
+_TYPE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}(\.[a-z][a-z0-9_-]{0,63})?")
+
+
+def setting(
+    *,
+    default: Any = attrs.NOTHING,
+    factory: Callable[[], Any] | None = None,
+    description: str = "",
+    examples: Sequence[Json] = (),
+    literal: bool = False,
+    secret: bool = False,
+    validator: Any = None,
+) -> Any:
+    """A field of a config class, with what documentation and editors show of it.
+
+    Args:
+        default, factory, validator: As in :func:`attrs.field`.
+        description: One sentence; it becomes the JSON Schema's description.
+        examples: Values that make sense here.
+        literal: Braces in this field are text (source code, say), never a template.
+        secret: ``{{ secrets.name }}`` may stand here; the value is put in inside the attempt and masked everywhere.
+    """
+    metadata = {"description": description, "examples": tuple(examples), "literal": literal, "secret": secret}
+    if factory is not None:
+        return attrs.field(factory=factory, metadata=metadata, validator=validator)
+    return attrs.field(default=default, metadata=metadata, validator=validator)
+
+
+@attrs.frozen
+class NodeType:
+    """A kind of node. Made by :func:`node_type`; a plugin hands it over through ``register_node_types``.
+
+    Attributes:
+        name: ``acme.slugify``: the plugin's entry-point name, a dot, a word. Only the standard package leaves out the dot.
+        version: Counts up when saved configs change their meaning; ``migrate`` turns older ones into this one's.
+        function: The coroutine function, or ``None`` for a group, which the machine runs itself.
+        config: The attrs class of the settings.
+        ports: The outputs it may emit on (beside ``error``, which every node has); a function of the raw config where
+            they depend on it; ``None``: any.
+        inputs: The named ways in; ``None``: any.
+        trigger: It starts executions and has no incoming edges.
+        pure: Its result depends on nothing but input, config, clock and seed, it changes neither its input nor the
+            world, so it may be run again freely.
+        group: It holds a graph that the machine runs: ``loop`` or ``workflow``.
+        capabilities: What a tenant can be denied: ``network``, ``secrets``, ``blobs``, ``code``.
+        example: A config that works, as JSON.
+        migrate: ``(config, from_version) -> config``.
+        plugin: Who registered it; filled in by the engine.
+    """
+
+    name: str
+    version: int
+    function: NodeFunction | None
+    config: type[Any]
+    ports: Ports = ("main",)
+    inputs: Sequence[str] | None = ("main",)
+    trigger: bool = False
+    pure: bool = False
+    group: Literal["loop", "workflow"] | None = None
+    title: str = ""
+    description: str = ""
+    example: Mapping[str, Json] = attrs.field(factory=dict)
+    capabilities: frozenset[str] = frozenset()
+    migrate: Callable[[dict[str, Json], int], dict[str, Json]] | None = None
+    plugin: str = ""
+
+    def ports_for(self, config: Mapping[str, Json]) -> Sequence[str] | None:
+        """The ports of a node with this raw config; ``None``: any."""
+        return self.ports(config) if callable(self.ports) else self.ports
+
+    async def __call__(self, ctx: NodeContext, config: Any, input: Json = None) -> Json:
+        """Run the function itself, which is what a unit test of it wants."""
+        if self.function is None:
+            raise PluginError(f"node type {self.name!r} is a group: the machine runs it, there is no function to call")
+        return await self.function(ctx, config, input)
+
+
+def node_type(
+    name: str,
+    *,
+    version: int = 1,
+    title: str = "",
+    description: str = "",
+    ports: Ports = ("main",),
+    inputs: Sequence[str] | None = ("main",),
+    trigger: bool = False,
+    pure: bool = False,
+    example: Mapping[str, Json] | None = None,
+    capabilities: Sequence[str] = (),
+    migrate: Callable[[dict[str, Json], int], dict[str, Json]] | None = None,
+) -> Callable[[NodeFunction], NodeType]:
+    """Turn a coroutine function ``(ctx, config, input)`` into a :class:`NodeType`.
+
+    The config class is read from the annotation of the parameter ``config``; the description defaults to the
+    function's docstring and the title to the name's last word.
+
+    Raises:
+        PluginError: The name is malformed, the function is no coroutine function, or ``config`` is not annotated
+            with an attrs class.
+    """
+
+    def decorate(function: NodeFunction) -> NodeType:
+        if not _TYPE_NAME.fullmatch(name):
+            raise PluginError(f"node type {name!r}: a name is a word, or plugin.word, in lower case (acme.slugify)")
+        if not inspect.iscoroutinefunction(function):
+            raise PluginError(f"node type {name!r}: write it as `async def {function.__name__}(ctx, config, input)`")
+        try:
+            config = get_type_hints(function).get("config")
+        except NameError as error:
+            raise PluginError(f"node type {name!r}: cannot read its annotations: {error}") from error
+        if not (inspect.isclass(config) and attrs.has(config)):
+            raise PluginError(f"node type {name!r}: annotate `config` with an attrs class (`@attrs.frozen class …Config`)")
+        return NodeType(
+            name=name,
+            version=version,
+            function=function,
+            config=config,
+            ports=ports,
+            inputs=inputs,
+            trigger=trigger,
+            pure=pure,
+            title=title or name.rpartition(".")[2].replace("_", " ").replace("-", " ").capitalize(),
+            description=description or inspect.cleandoc(function.__doc__ or ""),
+            example=example or {},
+            capabilities=frozenset(capabilities),
+            migrate=migrate,
+        )
+
+    return decorate
+
+
+# --- what an engine offers to node functions -------------------------------------------------------------------------
+
+
+class HttpResponse(Protocol):
+    """What node functions may use of a response (a part of httpx's)."""
+
+    status_code: int
+
+    @property
+    def headers(self) -> Any: ...
+    @property
+    def content(self) -> bytes: ...
+
+
+class HttpClient(Protocol):
+    """What ``ctx.http`` is: an ``httpx.AsyncClient`` that already refuses forbidden addresses."""
+
+    async def request(self, method: str, url: Any, **arguments: Any) -> Any: ...
+    async def aclose(self) -> None: ...
+
+
+@attrs.frozen
+class HttpPolicy:
+    """What the operator allows of HTTP out.
+
+    Attributes:
+        allow: Hosts or networks that are allowed although they are private (``127.0.0.1``, ``10.1.0.0/16``,
+            ``intranet.example``).
+        max_body: The largest body that is read, in bytes after decoding.
+        timeout: Seconds for a whole request where the node does not say.
+    """
+
+    allow: tuple[str, ...] = ()
+    max_body: int = 16 * 1024 * 1024
+    timeout: float = 30.0
+
+
+class LanguageError(Exception):
+    """Code failed: its own exception, a syntax error, or a limit.
+
+    ``code`` is ``syntax``, ``exception``, ``timeout``, ``memory_limit``, ``output_limit``, ``not_json``, ``input`` or
+    ``crashed``; ``line`` is the user's line, from 1; ``logs`` what was written before, as (level, message).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "exception",
+        line: int | None = None,
+        snippet: str | None = None,
+        logs: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.line = line
+        self.snippet = snippet
+        self.logs = tuple(logs)
+
+
+@attrs.frozen
+class Ran:
+    """What a piece of user code gave: its return value and what it wrote, as (level, message)."""
+
+    value: Json
+    logs: tuple[tuple[str, str], ...] = ()
+
+
+@attrs.frozen
+class Evaluated:
+    """What one expression gave: ``kind`` is ``value``, ``undefined`` or ``error`` (then ``message`` says why)."""
+
+    kind: Literal["value", "undefined", "error"]
+    value: Json = None
+    message: str = ""
+
+
+class Language(Protocol):
+    """A language for user code, registered through ``register_languages``. Every call starts from a fresh state."""
+
+    @property
+    def name(self) -> str:
+        """``javascript``. The language of this name evaluates expressions."""
+        ...
+
+    def check(self, source: str, *, expression: bool) -> None:
+        """Parse without running.
+
+        Raises:
+            LanguageError: With code ``syntax``.
+        """
+        ...
+
+    async def run(
+        self, source: str, context: Mapping[str, Json], *, timeout: float | None, memory: int | None, seed: int, now: float
+    ) -> Ran:
+        """Run the body of a function over ``context``; ``timeout`` in seconds, ``memory`` in bytes.
+
+        Raises:
+            LanguageError: The code failed or met a limit.
+        """
+        ...
+
+    async def evaluate(
+        self, expressions: Sequence[str], scope: Mapping[str, Json], *, seed: int, now: float
+    ) -> Sequence[Evaluated]:
+        """Evaluate expressions over the names of ``scope``, each by itself, in one call of the sandbox."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give back what the language holds."""
+        ...
+
+
+class Blobs(Protocol):
+    """Bytes by reference."""
+
+    async def put(self, data: bytes, *, media_type: str = "application/octet-stream") -> str:
+        """Store bytes and return their reference."""
+        ...
+
+    async def get(self, reference: str) -> bytes:
+        """The bytes of a reference.
+
+        Raises:
+            KeyError: There are none.
+        """
+        ...
+
+
+class Services(Protocol):
+    """What stands behind a :class:`NodeContext`; an engine has one, a test kit another."""
+
+    @property
+    def http(self) -> HttpClient: ...
+    @property
+    def blobs(self) -> Blobs: ...
+    @property
+    def secrets(self) -> Mapping[str, str]: ...
+    @property
+    def callables(self) -> Mapping[str, Callable[..., Any]]: ...
+    def language(self, name: str) -> Language: ...
+
+
+class WaitRequested(BaseException):  # noqa: N818 - no error: it ends the attempt so that nothing is held meanwhile
+    """Raised by the ``wait_…`` methods of the context. Let it pass."""
+
+    def __init__(self, wait: Wait) -> None:
+        super().__init__(wait)
+        self.wait = wait
+
+
+class Log:
+    """The logger of an attempt: lines become part of its record."""
+
+    __slots__ = ("_clock", "lines")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.lines: list[LogLine] = []
+
+    def write(self, level: str, message: str) -> None:
+        """Add a line; ``level`` is debug, info, warning or error."""
+        self.lines.append(LogLine(self._clock(), level, message))
+
+    def debug(self, message: str) -> None:
+        """Add a line for those who debug."""
+        self.write("debug", message)
+
+    def info(self, message: str) -> None:
+        """Add a line."""
+        self.write("info", message)
+
+    def warning(self, message: str) -> None:
+        """Add a line about something doubtful."""
+        self.write("warning", message)
+
+    def error(self, message: str) -> None:
+        """Add a line about something that went wrong."""
+        self.write("error", message)
+
+
+@attrs.define(eq=False)
+class NodeContext:
+    """What a node function can see and do. There is nothing else: no store, no settings, no globals.
+
+    Attributes:
+        execution_id: ``exe_…``.
+        node_id: The node's id in its document.
+        path: Where the attempt stands in the execution: ``price``, ``rows/3``, ``poll/2/fetch``.
+        attempt: From 1.
+        inputs: What came in, by input.
+        payload: What started the execution.
+        now: The clock of the attempt in seconds since 1970; for a pure type the time of the event that made it due.
+        seed: A number that depends on the execution's seed and the path only.
+        deadline: When the attempt's time-out strikes, or ``None``.
+        resumed: Why the function runs again after a wait, or ``None`` the first time.
+    """
+
+    services: Services
+    execution_id: str
+    node_id: str
+    path: str
+    attempt: int
+    now: float
+    seed: int
+    inputs: Mapping[str, Json]
+    payload: Json = None
+    deadline: float | None = None
+    resumed: Resumed | None = None
+    emitted: dict[str, Json] | None = None
+    _log: Log | None = None
+
+    @property
+    def log(self) -> Log:
+        """The attempt's logger."""
+        if self._log is None:
+            self._log = Log(lambda: self.now)
+        return self._log
+
+    @property
+    def log_lines(self) -> tuple[LogLine, ...]:
+        """What was logged so far."""
+        return tuple(self._log.lines) if self._log is not None else ()
+
+    @property
+    def idempotency_key(self) -> str:
+        """Equal for all attempts of this node in this execution: send it along with every effect."""
+        return hashlib.sha256(f"{self.execution_id}/{self.path}".encode()).hexdigest()[:32]
+
+    @property
+    def random(self) -> random.Random:
+        """A generator that starts from :attr:`seed` every time it is asked for."""
+        return random.Random(self.seed)  # noqa: S311 - reproducible on purpose; for secrets use the secrets module
+
+    @property
+    def http(self) -> HttpClient:
+        """The HTTP client, which refuses forbidden addresses."""
+        return self.services.http
+
+    @property
+    def blobs(self) -> Blobs:
+        """The store of bytes."""
+        return self.services.blobs
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """The secrets that this engine or tenant has."""
+        return self.services.secrets
+
+    def emit(self, port: str, value: Json) -> None:
+        """Deliver a value on a port. Once per port; a function that emits returns nothing.
+
+        Raises:
+            ValueError: The port was emitted on before.
+        """
+        if self.emitted is None:
+            self.emitted = {}
+        if port in self.emitted:
+            raise ValueError(f"port {port!r} has been emitted on already: a port delivers once")
+        self.emitted[port] = value
+
+    def wait_until(self, time: float) -> NoReturn:
+        """End the attempt without spending it; the function runs again at ``time`` (seconds since 1970)."""
+        raise WaitRequested(Wait(until=time))
+
+    def wait_for(self, seconds: float) -> NoReturn:
+        """End the attempt without spending it; the function runs again after so many seconds."""
+        raise WaitRequested(Wait(until=self.now + seconds))
+
+    def wait_for_signal(self, name: str, *, expires: float | None = None) -> NoReturn:
+        """End the attempt without spending it, until a signal of this name comes or ``expires`` seconds are over."""
+        raise WaitRequested(Wait(signal=name, expires=None if expires is None else self.now + expires))
+
+    async def run_code(
+        self,
+        source: str,
+        context: Mapping[str, Json],
+        *,
+        language: str = "javascript",
+        timeout: float | None = None,
+        memory: int | None = None,
+    ) -> Json:
+        """Run user code in the sandbox over a fresh state; what it writes goes to the attempt's log.
+
+        Raises:
+            LanguageError: The code failed or met a limit (a permanent error of the node where it is not caught).
+        """
+        try:
+            ran = await self.services.language(language).run(
+                source, context, timeout=timeout, memory=memory, seed=self.seed, now=self.now
+            )
+        except LanguageError as error:
+            for level, message in error.logs:
+                self.log.write(level, message)
+            raise
+        for level, message in ran.logs:
+            self.log.write(level, message)
+        return ran.value

@@ -1,0 +1,406 @@
+"""The machine's state as data: records of nodes and items, frames of graphs, and what an expression may see of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
+from typing import Any, Literal
+
+import attrs
+
+from orchestrator_core.graph import Plan
+from orchestrator_core.types import Attempt, Failure, Json, LogLine, Node, NodeIO, NodeStatus, Resumed, Wait
+
+__all__ = [
+    "ABSENT",
+    "DELIVERED",
+    "SKIPPED",
+    "TAINTED",
+    "UNSETTLED",
+    "Frame",
+    "NodeView",
+    "Record",
+    "Scope",
+    "Stage",
+]
+
+
+class Stage(IntEnum):
+    """Where a record stands. Its status, as people see it, follows from it."""
+
+    ASKING = 1  # due; `when` or `for_each` is being evaluated
+    QUEUED = 2  # wants a slot
+    ACTIVE = 3  # an attempt holds a slot
+    WAITING = 4  # for a time or a signal
+    DELAYED = 5  # between attempts
+    OPEN = 6  # its items, its body or its child execution run
+    ENDED = 7
+
+
+_STATUS = {
+    Stage.ASKING: NodeStatus.PENDING,
+    Stage.QUEUED: NodeStatus.PENDING,
+    Stage.ACTIVE: NodeStatus.RUNNING,
+    Stage.WAITING: NodeStatus.WAITING,
+    Stage.DELAYED: NodeStatus.RUNNING,
+    Stage.OPEN: NodeStatus.RUNNING,
+}
+
+
+class _Absent:
+    """What a name stands for that has no value: JavaScript's ``undefined``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+ABSENT = _Absent()
+
+
+class Record:
+    """One node in one execution, or one item of its ``for_each``. Made when it is due (or never was and has ended)."""
+
+    __slots__ = (
+        "active",
+        "at_due",
+        "attempts",
+        "begun",
+        "body",
+        "child",
+        "ended_step",
+        "error",
+        "finished_at",
+        "frame",
+        "frames",
+        "index",
+        "input",
+        "inputs",
+        "item",
+        "items",
+        "logs",
+        "number",
+        "origin",
+        "outputs",
+        "owner",
+        "path",
+        "rank_step",
+        "resumed",
+        "stage",
+        "started_at",
+        "status",
+        "step",
+        "tried_at",
+        "unfinished",
+        "values",
+        "wait",
+        "waits",
+    )
+
+    frame: Frame
+    index: int
+    item: int
+    owner: Record | None
+    path: str
+    stage: Stage
+    status: NodeStatus | None
+    input: Json
+    inputs: Mapping[str, Json] | None
+    outputs: dict[str, Json] | None
+    error: Failure | None
+    number: int
+    attempts: list[Attempt] | None
+    logs: list[LogLine] | None
+    at_due: float
+    step: int
+    rank_step: int
+    ended_step: int
+    started_at: float | None
+    tried_at: float | None
+    finished_at: float | None
+    resumed: Resumed | None
+    wait: Wait | None
+    waits: int
+    origin: str
+    child: bool
+    items: list[Record] | None
+    values: list[Json] | None
+    begun: int
+    active: int
+    unfinished: int
+    body: Frame | None
+    frames: list[Frame] | None
+
+    def __init__(self, frame: Frame, index: int, path: str, at: float, step: int) -> None:
+        self.frame = frame
+        self.index = index
+        self.item = -1  # the item's number, or -1 for a node
+        self.owner = None  # the node's record, for an item
+        self.path = path
+        self.stage = Stage.ASKING
+        self.status = None  # how it ended
+        self.input = None
+        self.inputs = None  # only where there are others than main
+        self.outputs = None
+        self.error = None
+        self.number = 0  # of the current or last attempt
+        self.attempts = None  # those before the current one
+        self.logs = None
+        self.at_due = at
+        self.step = step  # the event that made it due: what `nodes` shows it
+        self.rank_step = step  # the event that made it want a slot
+        self.ended_step = -1
+        self.started_at = None
+        self.tried_at = None  # when the current attempt began
+        self.finished_at = None
+        self.resumed = None
+        self.wait = None
+        self.waits = 0  # wakings of the current attempt
+        self.origin = path  # where its failure began
+        self.child = False  # it is a stored workflow whose child execution runs
+        self.items = None
+        self.values = None  # what for_each gave
+        self.begun = 0  # items begun
+        self.active = 0  # items begun and not ended
+        self.unfinished = 0  # items not ended
+        self.body = None  # the frame that runs
+        self.frames = None  # all frames: one for a workflow, one an iteration for a loop
+
+    @property
+    def node(self) -> Node:
+        """The node in its document."""
+        return self.frame.plan.nodes[self.index]
+
+    def scope(self) -> Scope:
+        """What this record's expressions may see."""
+        node = self.owner or self
+        frame = self.frame
+        inputs = node.inputs if node.inputs is not None else {"main": node.input}
+        if self.item < 0:
+            return Scope(frame, self.step, self.input, inputs, frame.item, frame.number)
+        values = node.values or []
+        return Scope(frame, self.step, self.input, inputs, values[self.item], self.item)
+
+    def status_at(self, step: int) -> NodeStatus:
+        """The status as of an event."""
+        if self.stage is Stage.ENDED and self.ended_step <= step and self.status is not None:
+            return self.status
+        if self.stage is Stage.ENDED or self.step > step:
+            return NodeStatus.RUNNING if self.step <= step else NodeStatus.PENDING
+        return _STATUS[self.stage]
+
+    def all_attempts(self) -> tuple[Attempt, ...]:
+        """Every attempt so far, the current one last."""
+        earlier = tuple(self.attempts) if self.attempts else ()
+        if self.tried_at is None:
+            return earlier
+        finished = self.finished_at if self.stage is Stage.ENDED else None
+        error = self.error if self.status is NodeStatus.FAILED else None
+        return (*earlier, Attempt(self.number, self.tried_at, finished, error))
+
+    def to_node_io(self) -> NodeIO:
+        """The record as results show it."""
+        node = self.frame.plan.nodes[self.index]
+        outputs = self.outputs
+        return NodeIO(
+            self.path,
+            node.id,
+            node.type,
+            self.status if self.status is not None else _STATUS[self.stage],
+            self.input,
+            outputs.get("main") if outputs is not None else None,
+            outputs if outputs is not None else {},
+            self.error,
+            self.all_attempts(),
+            tuple(self.logs) if self.logs else (),
+            self.started_at,
+            self.finished_at,
+        )
+
+
+class Frame:
+    """A plan being run: the execution itself, or a body under a group."""
+
+    __slots__ = (
+        "asking",
+        "closed",
+        "counted",
+        "edges",
+        "failed_at",
+        "fresh",
+        "got",
+        "input",
+        "item",
+        "iteration",
+        "left",
+        "number",
+        "owner",
+        "path",
+        "plan",
+        "prefix",
+        "records",
+        "result",
+        "unfinished",
+        "verdict",
+    )
+
+    plan: Plan
+    path: str
+    prefix: str
+    owner: Record | None
+    input: Json
+    item: Any
+    number: Any
+    iteration: int
+    records: list[Record | None]
+    edges: bytearray
+    left: list[int]
+    got: list[int]
+    unfinished: int
+    closed: bool
+    failed_at: int
+    counted: dict[int, list[int]]
+    fresh: dict[int, list[int]]
+    asking: str
+    result: Json
+    verdict: Failure | Literal["cancelled", "done"] | None
+
+    def __init__(self, plan: Plan, path: str, owner: Record | None, input: Json) -> None:
+        self.plan = plan
+        self.path = path
+        self.prefix = f"{path}/" if path else ""
+        self.owner = owner
+        self.input = input
+        self.item = ABSENT  # what a body sees of the for_each around it
+        self.number = ABSENT
+        self.iteration = 0
+        self.records = [None] * len(plan.nodes)
+        self.edges = bytearray(len(plan.origins))  # UNSETTLED, DELIVERED, SKIPPED or TAINTED
+        self.left = [len(edges) for edges in plan.ins]  # unsettled incoming edges of each node
+        self.got = [0] * len(plan.nodes)  # delivered ones
+        self.unfinished = len(plan.nodes)
+        self.closed = False
+        self.failed_at = -1  # the first node by document order that failed unhandled
+        self.counted = {}  # for joins by number: the deliveries that counted
+        self.fresh = {}  # and those that came with the current event
+        self.asking = ""  # the question about the whole frame that is being evaluated: until, output
+        self.result = None
+        self.verdict = None  # a time-out, a cancel; for an iteration that `until` is true
+
+    def record(self, name: str) -> Record | None:
+        """The record of a node id, if it has one by now."""
+        index = self.plan.index.get(name)
+        return None if index is None else self.records[index]
+
+    def inputs_for(self, index: int) -> tuple[Json, Mapping[str, Json] | None]:
+        """The value on ``main``, and all inputs where there are others (rule 5)."""
+        plan = self.plan
+        edges = plan.ins[index]
+        if not edges:
+            return self.input, None
+        by_input = plan.inputs[index]
+        counted = self.counted.get(index)
+        if by_input is None:
+            if len(edges) == 1:
+                source, port = plan.origins[edges[0]]
+                return self.records[source].outputs[port], None  # type: ignore[index,union-attr]  # delivered, so it is there
+            return self.gather(edges, counted), None
+        inputs: dict[str, Json] = {}
+        for name, numbers in by_input.items():
+            if len(numbers) == 1:
+                if self.edges[numbers[0]] == DELIVERED and (counted is None or numbers[0] in counted):
+                    source, port = plan.origins[numbers[0]]
+                    inputs[name] = self.records[source].outputs[port]  # type: ignore[index,union-attr]  # as above
+            else:
+                inputs[name] = self.gather(numbers, counted)
+        return inputs.get("main"), inputs
+
+    def gather(self, numbers: list[int], counted: list[int] | None) -> dict[str, Json]:
+        states, origins, keys, records = self.edges, self.plan.origins, self.plan.keys, self.records
+        result: dict[str, Json] = {}
+        for number in numbers:
+            if states[number] == DELIVERED and (counted is None or number in counted):
+                source, port = origins[number]
+                result[keys[number]] = records[source].outputs[port]  # type: ignore[index,union-attr]  # as above
+        return result
+
+    def terminal_output(self) -> Json:
+        """The answer without an ``output`` template (rule 11)."""
+        terminals = self.plan.terminals
+        records = self.records
+        if len(terminals) == 1:
+            record = records[terminals[0]]
+            return record.outputs.get("main") if record is not None and record.outputs is not None else None
+        nodes = self.plan.nodes
+        return {
+            nodes[i].id: record.outputs.get("main")
+            for i in terminals
+            if (record := records[i]) is not None and record.outputs is not None
+        }
+
+    def all_records(self) -> Iterator[Record]:
+        """Every record in document order, what is inside one after it."""
+        for record in self.records:
+            if record is not None:
+                yield from _with_inner(record)
+
+
+UNSETTLED, DELIVERED, SKIPPED, TAINTED = range(4)
+
+
+def _with_inner(record: Record) -> Iterator[Record]:
+    yield record
+    for item in record.items or ():
+        yield from _with_inner(item)
+    for frame in record.frames or ():
+        yield from frame.all_records()
+
+
+@attrs.frozen
+class NodeView:
+    """What ``nodes.<id>`` shows: ``output`` and ``error`` may be :data:`ABSENT`."""
+
+    output: Any
+    outputs: Mapping[str, Json]
+    status: NodeStatus
+    error: Any
+
+
+_NOT_RUN = NodeView(ABSENT, {}, NodeStatus.PENDING, ABSENT)
+_OUTSIDE = NodeView(ABSENT, {}, NodeStatus.SKIPPED, ABSENT)
+
+
+@attrs.frozen(eq=False)
+class Scope:
+    """What an expression may see: ``nodes`` as of the event ``step``, ``item`` and ``index`` where there are any."""
+
+    frame: Frame
+    step: int
+    input: Any
+    inputs: Mapping[str, Json]
+    item: Any = ABSENT
+    index: Any = ABSENT
+
+    def node(self, name: str) -> NodeView | None:
+        """What is to be seen of a node; ``None`` where the document has no such node."""
+        frame = self.frame
+        index = frame.plan.index.get(name)
+        if index is None:
+            return _OUTSIDE if name in frame.plan.outside else None
+        record = frame.records[index]
+        if record is None:
+            return _NOT_RUN
+        status = record.status_at(self.step)
+        if record.stage is not Stage.ENDED or record.ended_step > self.step:
+            return NodeView(ABSENT, {}, status, ABSENT)
+        outputs = record.outputs or {}
+        error = record.error.to_json() if record.error is not None else ABSENT
+        return NodeView(outputs.get("main", ABSENT), outputs, status, error)
+
+    def node_names(self) -> list[str]:
+        """Every node of the document at hand."""
+        return [node.id for node in self.frame.plan.workflow.nodes]

@@ -1,0 +1,198 @@
+"""`code`, and JavaScript as a language of the engine: the sandbox, brought to where nothing may block."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal, TypeVar, cast
+
+import attrs
+from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar, checkpoint_if_cancelled
+
+from orchestrator_core import (
+    Duration,
+    Evaluated,
+    LanguageError,
+    NodeContext,
+    NodeError,
+    Ran,
+    node_type,
+    setting,
+)
+from orchestrator_nodes_std.sandbox import JavaScript, Limits, SandboxError
+from orchestrator_nodes_std.shapes import Json, between, check
+
+__all__ = ["JavaScriptLanguage", "code"]
+
+T = TypeVar("T")
+
+_MIB: Final = 1024 * 1024
+_AFTER_DEADLINE: Final = 0.05  # seconds, so that the attempt's own time-out comes first
+
+
+@attrs.frozen
+class CodeConfig:
+    """The settings of `code`."""
+
+    source: str = setting(
+        description="The body of a function. `context` holds `input`, `inputs`, `payload`, `execution.id`, `node.id` and "
+        "`node.attempt`; inside a `for_each` also `item` and `index`. What it returns is the output and must be JSON; "
+        "nothing returned is null. `await` may be used, `console.log` writes to the node's logs.",
+        examples=["return {...context.input, total: context.input.qty * 3}"],
+        literal=True,
+        validator=check(lambda source: None if source.strip() else "must not be empty"),
+    )
+    language: str = setting(default="javascript", description="The language of the source.")
+    timeout: Duration = setting(
+        default=Duration(5.0),
+        description="How long the code may run; it is stopped then, and the node fails with the code `timeout`.",
+        examples=["500ms", 10],
+        validator=between(0.001, 3600, " seconds"),
+    )
+    memory: int = setting(
+        default=64 * _MIB,
+        description="How many bytes of memory the code may use, its runtime included.",
+        examples=[128 * _MIB],
+        validator=between(8 * _MIB, 2048 * _MIB, " bytes (8 MiB to 2 GiB)"),
+    )
+
+
+@node_type(
+    "code",
+    title="Code",
+    pure=True,
+    capabilities=("code",),
+    example={"source": "const {qty, price} = context.input;\nreturn {total: qty * price};"},
+)
+async def code(ctx: NodeContext, config: CodeConfig, input: Json) -> Json:
+    """Run code of your own in the sandbox.
+
+    The code sees what is passed to it and nothing else: no files, no network, no environment, no other node's state.
+    Every run starts afresh; the clock stands still and chance is seeded, so running again gives the same. What the
+    code throws fails the node with the code `exception`; the error's `data` holds the line.
+    """
+    context: dict[str, Json] = {
+        "input": input,
+        "inputs": dict(ctx.inputs),
+        "payload": ctx.payload,
+        "execution": {"id": ctx.execution_id},
+        "node": {"id": ctx.node_id, "attempt": ctx.attempt},
+    }
+    place = ctx.path.rpartition("/")[2]
+    if place.isdigit():  # an item of a `for_each`: ids of nodes do not begin with digits
+        context["item"] = input
+        context["index"] = int(place)
+    timeout: float = config.timeout
+    if ctx.deadline is not None:
+        # A guest cannot be cancelled from outside, so it must not outlive the attempt by more than a moment.
+        timeout = min(timeout, max(0.0, ctx.deadline - ctx.now) + _AFTER_DEADLINE)
+    try:
+        return await ctx.run_code(
+            config.source, context, language=config.language, timeout=timeout, memory=config.memory
+        )
+    except LanguageError as error:
+        where = f" (line {error.line})" if error.line is not None else ""
+        raise NodeError(
+            f"{error.message}{where}",
+            code=error.code,
+            retryable=False,
+            data={"line": error.line, "snippet": error.snippet},
+        ) from error
+
+
+class JavaScriptLanguage:
+    """JavaScript in the sandbox, in worker threads: the event loop goes on meanwhile, on asyncio and trio.
+
+    An engine has one of its own. Nothing is loaded before the first call. A call cannot be abandoned: cancelling waits
+    for its time limit at the latest, because a guest that ran on would still hold its instance.
+    """
+
+    def __init__(self) -> None:
+        # The limiter keeps waiting calls out of threads; as many run as the sandbox has instances.
+        self._parallel = max(2, os.cpu_count() or 1)
+        self._sandbox = JavaScript(instances=self._parallel)
+        self._limiter: RunVar[CapacityLimiter] = RunVar("limiter")
+
+    @property
+    def name(self) -> str:
+        """``javascript``."""
+        return "javascript"
+
+    def check(self, source: str, *, expression: bool) -> None:
+        """Parse without running. Blocks (the very first call on a machine for seconds: the sandbox is compiled).
+
+        Raises:
+            LanguageError: With code ``syntax``.
+        """
+        _translated(lambda: self._sandbox.check(source, expression=expression))
+
+    async def run(
+        self,
+        source: str,
+        context: Mapping[str, Json],
+        *,
+        timeout: float | None,  # noqa: ASYNC109 - the protocol's name; the sandbox itself keeps the time
+        memory: int | None,
+        seed: int,
+        now: float,
+    ) -> Ran:
+        """Run the body of a function over ``context``; ``timeout`` in seconds, ``memory`` in bytes.
+
+        Raises:
+            LanguageError: The code failed or met a limit.
+            ValueError: A limit is outside of what the sandbox offers.
+        """
+        usual = Limits()
+        limits = Limits(
+            time=usual.time if timeout is None else timeout,
+            memory=usual.memory if memory is None else memory,
+        )
+        completed = await self._in_thread(
+            lambda: self._sandbox.run(source, context, limits=limits, seed=seed, now=now),
+        )
+        return Ran(completed.value, tuple((line.level, line.message) for line in completed.logs))
+
+    async def evaluate(
+        self, expressions: Sequence[str], scope: Mapping[str, Json], *, seed: int, now: float
+    ) -> Sequence[Evaluated]:
+        """Evaluate expressions over the names of ``scope``, each by itself, in one call of the sandbox.
+
+        Raises:
+            LanguageError: The scope is no JSON that JavaScript can hold, or all of them together met a limit.
+        """
+        found = await self._in_thread(lambda: self._sandbox.evaluate(expressions, scope, seed=seed, now=now))
+        return [
+            Evaluated(cast("Literal['value', 'undefined', 'error']", one.kind), one.value, one.message) for one in found
+        ]
+
+    async def aclose(self) -> None:
+        """Give back what the sandbox holds, when the calls that are running have ended."""
+        with CancelScope(shield=True):
+            await to_thread.run_sync(self._sandbox.close)
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        limiter = self._limiter.get(None)
+        if limiter is None:
+            limiter = CapacityLimiter(self._parallel)
+            self._limiter.set(limiter)
+        try:
+            return await to_thread.run_sync(_translated, call, limiter=limiter)
+        except LanguageError:
+            # Whoever cancelled has had to wait; what the code then failed with is of no interest any more.
+            await checkpoint_if_cancelled()
+            raise
+
+
+def _translated(call: Callable[[], T]) -> T:
+    """What a call gives, the sandbox's errors as the engine knows them."""
+    try:
+        return call()
+    except SandboxError as error:
+        raise LanguageError(
+            error.message,
+            code=error.code,
+            line=error.line,
+            snippet=error.snippet,
+            logs=[(line.level, line.message) for line in error.logs],
+        ) from error

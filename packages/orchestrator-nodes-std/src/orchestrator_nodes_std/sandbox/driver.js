@@ -1,0 +1,470 @@
+// The part of the JavaScript sandbox that runs inside the guest. It is evaluated once, when the image is made; every
+// call begins from that image. It lives in a realm of its own, apart from user code, so that nothing user code does to
+// its intrinsics changes what happens here. All of this is inside the sandbox: it makes results right, not safe.
+//
+// The value of this script is a function of three things, called once:
+//   code         the global object of the realm that `run` uses (open to change; fresh for every call)
+//   expressions  the global object of the realm that `evaluate` uses (frozen, since its calls share it)
+//   logs         an ArrayBuffer over the memory where console output is left for the host
+// and answers [start, uncaught, finish]. `start(request, context)` says whether jobs are to be run; `uncaught(error)` is
+// told what such a job throws; `finish()` gives the answer: a letter and a JSON text. "v": a value, "u": undefined,
+// "e": {code, message, stack}.
+(function (code, expressions, logs) {
+  "use strict";
+
+  const MAX_DEPTH = 256;
+  const MAX_MESSAGE = 2000;
+  const MAX_STACK = 8000;
+
+  // ---- realms ----------------------------------------------------------------------------------------------------
+
+  // Made inside each realm: a function of another realm would lead to that realm's intrinsics.
+  const RANDOM = `(function () {
+    "use strict";
+    let a = 0, b = 0, c = 0, d = 1;
+    function next() {
+      const t = (((a + b) | 0) + d) | 0;
+      d = (d + 1) | 0;
+      a = b ^ (b >>> 9);
+      b = (c + (c << 3)) | 0;
+      c = (c << 21) | (c >>> 11);
+      c = (c + t) | 0;
+      return t >>> 0;
+    }
+    Math.random = {random() { return ((next() >>> 5) * 67108864 + (next() >>> 6)) / 9007199254740992; }}.random;
+    return (seed, offset) => {
+      a = seed[0]; b = seed[1]; c = seed[2]; d = (seed[3] + offset) | 0;
+      for (let i = 0; i < 12; i++) next();
+    };
+  })()`;
+
+  function prepare(global) {
+    delete global.performance; // its origin is the image's, which means nothing
+    return {
+      reseed: global.eval(RANDOM),
+      parse: global.JSON.parse,
+      ObjectPrototype: global.Object.prototype,
+      Function: global.Function,
+      AsyncFunction: global.eval("(async () => {}).constructor"),
+      Map: global.Map, Set: global.Set, Date: global.Date, Promise: global.Promise,
+      Number: global.Number, String: global.String, Boolean: global.Boolean,
+      mapEntries: global.Map.prototype.forEach, setValues: global.Set.prototype.forEach,
+      dateValue: global.Date.prototype.getTime, dateText: global.Date.prototype.toISOString,
+    };
+  }
+
+  // Intrinsics that no property leads to.
+  const HIDDEN = `[
+    function* () {}, async function () {}, async function* () {}, (function* () {})(), (async function* () {})(),
+    [].values(), new Map().entries(), new Set().values(), ""[Symbol.iterator](), "".matchAll(/x/g), /x/,
+    [].values().map((x) => x), Iterator.from({next() {}}), (function () { return arguments; })(), new Proxy({}, {}),
+  ]`;
+
+  function freeze(...todo) {
+    const seen = new Set();
+    while (todo.length) {
+      const object = todo.pop();
+      if ((typeof object !== "object" && typeof object !== "function") || object === null || seen.has(object)) continue;
+      seen.add(object);
+      todo.push(Object.getPrototypeOf(object));
+      for (const key of Reflect.ownKeys(object)) {
+        const property = Object.getOwnPropertyDescriptor(object, key);
+        todo.push(property.value, property.get, property.set);
+      }
+    }
+    for (const object of seen) Object.freeze(object);
+  }
+
+  // ---- values to JSON --------------------------------------------------------------------------------------------
+
+  class Refused {
+    constructor(code, message) {
+      this.code = code;
+      this.message = message;
+    }
+  }
+
+  // Whether `value` is plain data, which JSON.stringify writes without changing anything. Nearly every result is.
+  function isPlain(realm, value, depth) {
+    if (depth > MAX_DEPTH || value.toJSON !== undefined) return false;
+    let keys = null;
+    if (!Array.isArray(value)) {
+      const prototype = Object.getPrototypeOf(value);
+      if (prototype !== realm.ObjectPrototype && prototype !== null) return false;
+      keys = Object.keys(value);
+    }
+    const count = keys === null ? value.length : keys.length;
+    for (let i = 0; i < count; i++) {
+      const item = value[keys === null ? i : keys[i]];
+      switch (typeof item) {
+        case "string": case "boolean": case "undefined": break;
+        case "number":
+          if (item - item !== 0) return false; // NaN for NaN and infinities
+          break;
+        case "object":
+          if (item !== null && !isPlain(realm, item, depth + 1)) return false;
+          break;
+        default: return false;
+      }
+    }
+    return true;
+  }
+
+  // A JSON text of `value`, or undefined for undefined. Throws Refused, and whatever getters and the like throw.
+  // Halves of surrogate pairs are written as escapes; the host refuses them, where looking for them costs little.
+  function write(realm, value, limit) {
+    if (typeof value === "object" && value !== null && isPlain(realm, value, 1)) return JSON.stringify(value);
+    return writeAny(realm, value, limit);
+  }
+
+  function writeAny(realm, value, limit) {
+    const path = [];
+    const above = new Set();
+    let size = 0;
+
+    function place() {
+      let text = "$";
+      for (const key of path) {
+        text += typeof key === "number" ? `[${key}]` : /^[A-Za-z_$][\w$]*$/.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`;
+      }
+      return text.length > 200 ? text.slice(0, 200) + "…" : text;
+    }
+    function refuse(what) {
+      throw new Refused("not_json", `${what} at ${place()} is not a JSON value`);
+    }
+    function counted(text) {
+      size += text.length + 1;
+      if (size > limit) throw new Refused("output_limit", "the result is too large");
+      return text;
+    }
+    function list(count, at) {
+      let text = "[";
+      for (let i = 0; i < count; i++) {
+        path.push(i);
+        const item = any(at(i), i);
+        text += (i ? "," : "") + (item === undefined ? counted("null") : item);
+        path.pop();
+      }
+      return text + "]";
+    }
+    function record(keys, at) {
+      let text = "{";
+      let first = true;
+      for (let i = 0; i < keys.length; i++) {
+        const key = keys[i];
+        path.push(key);
+        const item = any(at(key, i), key);
+        if (item !== undefined) {
+          text += (first ? "" : ",") + counted(JSON.stringify(key)) + ":" + item;
+          first = false;
+        }
+        path.pop();
+      }
+      return text + "}";
+    }
+    function collection(object) {
+      if (Array.isArray(object)) return list(object.length, (i) => object[i]);
+      if (object instanceof realm.Map) {
+        const keys = [];
+        const values = [];
+        Reflect.apply(realm.mapEntries, object, [(item, key) => {
+          if (typeof key !== "string") refuse("a Map whose keys are not all strings");
+          keys.push(key);
+          values.push(item);
+        }]);
+        return record(keys, (_, i) => values[i]);
+      }
+      if (object instanceof realm.Set) {
+        const values = [];
+        Reflect.apply(realm.setValues, object, [(item) => { values.push(item); }]);
+        return list(values.length, (i) => values[i]);
+      }
+      if (ArrayBuffer.isView(object) && typeof object.length === "number") return list(object.length, (i) => object[i]);
+      if (object instanceof realm.Promise) refuse("a promise (is an `await` missing?)");
+      return record(Object.keys(object), (key) => object[key]);
+    }
+    function any(item, key) {
+      if (item !== null && typeof item === "object") {
+        if (item instanceof realm.Date && Number.isNaN(Reflect.apply(realm.dateValue, item, []))) refuse("an invalid date");
+        const custom = item.toJSON;
+        if (typeof custom === "function") item = Reflect.apply(custom, item, [String(key)]);
+      }
+      switch (typeof item) {
+        case "string": return counted(JSON.stringify(item));
+        case "number":
+          if (!Number.isFinite(item)) refuse(String(item));
+          return counted(String(item));
+        case "boolean": return counted(item ? "true" : "false");
+        case "undefined": return undefined;
+        case "bigint": return refuse("a BigInt");
+        case "function": return refuse("a function");
+        case "symbol": return refuse("a symbol");
+      }
+      if (item === null) return counted("null");
+      if (item instanceof realm.Number || item instanceof realm.String || item instanceof realm.Boolean) {
+        return any(item.valueOf(), key);
+      }
+      if (above.has(item)) refuse("a reference to an object that holds it (a cycle)");
+      if (above.size >= MAX_DEPTH) throw new Refused("not_json", `the result is nested more than ${MAX_DEPTH} deep`);
+      above.add(item);
+      counted("[]");
+      const text = collection(item);
+      above.delete(item);
+      return text;
+    }
+    return any(value, "");
+  }
+
+  // ---- errors ----------------------------------------------------------------------------------------------------
+
+  function cut(text, limit) {
+    return (text.length > limit ? text.slice(0, limit) + "…" : text).toWellFormed();
+  }
+
+  function messageOf(error) {
+    if (error === null || typeof error !== "object") return `${String(error)} was thrown`;
+    const { name, message } = error;
+    if (typeof message !== "string") return `${inspect(error, 200)} was thrown`;
+    return typeof name === "string" && name ? (message ? `${name}: ${message}` : name) : message;
+  }
+
+  function described(error, code) {
+    if (error instanceof Refused) return { code: error.code, message: error.message, stack: "" };
+    let message = "an error that cannot be read was thrown";
+    let stack = "";
+    try {
+      message = cut(messageOf(error), MAX_MESSAGE);
+      if (error !== null && typeof error === "object" && typeof error.stack === "string") stack = cut(error.stack, MAX_STACK);
+    } catch {
+      // Its own properties throw: the message above says so.
+    }
+    if (message === "InternalError: out of memory") code = "memory_limit";
+    return { code, message, stack };
+  }
+
+  // Ready made, since making one takes memory.
+  const NO_MEMORY = 'e{"code":"memory_limit","message":"out of memory","stack":""}';
+
+  function failed(error, code) {
+    try {
+      return "e" + JSON.stringify(described(error, code));
+    } catch {
+      return NO_MEMORY;
+    }
+  }
+
+  // ---- console ---------------------------------------------------------------------------------------------------
+
+  // A readable text of any value, of at most about `room` characters; never throws.
+  function inspect(value, room) {
+    const above = new Set();
+    let left = room;
+    function taken(text) {
+      left -= text.length;
+      return text;
+    }
+    function inner(item) {
+      if (left <= 0) return "…";
+      switch (typeof item) {
+        case "string": return taken(JSON.stringify(item.length > left ? item.slice(0, left) + "…" : item));
+        case "bigint": return taken(`${item}n`);
+        case "function": return taken("[Function]");
+        case "object": break;
+        default: return taken(String(item));
+      }
+      if (item === null) return taken("null");
+      if (above.has(item)) return taken("[Circular]");
+      if (above.size >= 20) return taken("…");
+      above.add(item);
+      let text;
+      try {
+        text = object(item);
+      } catch {
+        text = "[unreadable]";
+      }
+      above.delete(item);
+      return text;
+    }
+    function object(item) {
+      if (typeof item.stack === "string" && typeof item.message === "string") return taken(messageOf(item));
+      if (item instanceof code.Map) item = Object.fromEntries(item);
+      else if (item instanceof code.Set) item = [...item];
+      else if (typeof item.toJSON === "function") {
+        const other = item.toJSON();
+        if (typeof other !== "object") return inner(other);
+        item = other;
+      }
+      const entries = [];
+      if (Array.isArray(item)) {
+        for (let i = 0; i < item.length && left > 0; i++) entries.push(inner(item[i]) + taken(""));
+        return taken("[") + entries.join(",") + taken("]");
+      }
+      for (const key of Object.keys(item)) {
+        if (left <= 0) break;
+        entries.push(taken(JSON.stringify(key)) + taken(":") + inner(item[key]));
+      }
+      return taken("{") + entries.join(",") + taken("}");
+    }
+    try {
+      return inner(value);
+    } catch {
+      return "[unreadable]";
+    }
+  }
+
+  // Records in `logs`: a head of two words (bytes used, whether something was dropped), then for each line its level,
+  // its length and its UTF-8 bytes. The head is written last, so that the host can read it after a call was stopped.
+  const head = new Uint32Array(logs, 0, 2);
+  const bytes = new Uint8Array(logs, 8);
+  let room = 0;
+
+  function log(level, parts) {
+    if (head[1]) return;
+    const left = room - head[0] - 5;
+    if (left <= 0) {
+      head[1] = 1;
+      return;
+    }
+    let text = "";
+    for (let i = 0; i < parts.length && text.length <= left; i++) {
+      const part = parts[i];
+      text += (i ? " " : "") + (typeof part === "string" ? part : inspect(part, left));
+    }
+    const whole = text.length <= left;
+    const utf8 = unescape(encodeURIComponent((whole ? text : text.slice(0, left)).toWellFormed()));
+    const size = Math.min(utf8.length, left);
+    const at = head[0];
+    bytes.subarray(at + 5, at + 5 + size).setFromBase64(btoa(size < utf8.length ? utf8.slice(0, size) : utf8));
+    bytes[at] = level;
+    for (let i = 0; i < 4; i++) bytes[at + 1 + i] = size >>> (8 * i);
+    head[0] = at + 5 + size;
+    if (!whole || size < utf8.length) head[1] = 1;
+  }
+
+  // ---- the calls -------------------------------------------------------------------------------------------------
+
+  const user = prepare(code);
+  const pure = prepare(expressions);
+  code.console = {
+    debug: (...parts) => log(0, parts), trace: (...parts) => log(0, parts),
+    log: (...parts) => log(1, parts), info: (...parts) => log(1, parts),
+    warn: (...parts) => log(2, parts), error: (...parts) => log(3, parts),
+  };
+  Object.defineProperty(code, "console", { enumerable: false });
+  const hidden = expressions.eval(HIDDEN);
+  delete expressions.eval; // `eval("let x")` would leave x behind for the next expression
+  freeze(expressions, ...hidden);
+
+  let answer = null;
+  let broken = null;
+
+  // Lines before the user's first: two that the Function constructor writes, and the directive's.
+  const BEFORE = 3;
+
+  function compile(source) {
+    const made = parsed(source, () => user.AsyncFunction("context", `"use strict";\n${source}\n`));
+    if (typeof made !== "function") throw new Refused("syntax", "SyntaxError: a brace too many");
+    return made;
+  }
+
+  async function run(request, context) {
+    let body;
+    try {
+      body = compile(request.source);
+    } catch (error) {
+      answer = failed(error, "syntax");
+      return;
+    }
+    try {
+      const value = await body(context);
+      const text = write(user, value, request.output);
+      answer = text === undefined ? "u" : "v" + text;
+    } catch (error) {
+      answer = failed(error, "exception");
+    }
+  }
+
+  // Where a bracket is left open, the parser stumbles over what was put after the source. Say what the matter is.
+  function parsed(source, make) {
+    try {
+      return make();
+    } catch (error) {
+      const line = /at <input>:(\d+)/.exec(error.stack)?.[1];
+      if (line > BEFORE + source.split("\n").length) error.message = "unexpected end of the source";
+      throw error;
+    }
+  }
+
+  // What closes one pair of brackets early does not close the other: passing both means to be one expression.
+  function compileExpression(names, source) {
+    const made = parsed(source, () => pure.Function(...names, `"use strict"; return (\n${source}\n)`));
+    if (source.includes(")")) pure.Function(...names, `"use strict"; return [\n${source}\n]`);
+    return made;
+  }
+
+  // Whether an expression could change what the next one would see: it calls, assigns or deletes something.
+  const CHANGES = /[(`]|\+\+|--|delete|(?<![=!<>])=(?!=)/;
+
+  function evaluate(request) {
+    const names = Object.keys(request.scope);
+    const values = new Map();
+    const answers = request.expressions.map((source, number) => {
+      try {
+        const made = compileExpression(names, source);
+        const all = source.includes("\\");
+        const given = names.map((name) => {
+          if (!all && !source.includes(name)) return undefined;
+          if (!values.has(name)) values.set(name, pure.parse(request.scope[name]));
+          return values.get(name);
+        });
+        if (CHANGES.test(source)) values.clear();
+        pure.reseed(request.seed, number);
+        const text = write(pure, made(...given), request.output);
+        return text === undefined ? '["u"]' : `["v",${text}]`;
+      } catch (error) {
+        if (error instanceof Refused && error.code === "output_limit") throw error;
+        return JSON.stringify(["e", described(error, "exception").message]);
+      }
+    });
+    return `v[${answers.join(",")}]`;
+  }
+
+  function check(request) {
+    if (request.expression) {
+      compileExpression([], request.source);
+    } else {
+      compile(request.source);
+      // The same trick as above: what closes a function expression early does not close a method.
+      pure.Function(`"use strict"; return {async m(context\n) {\n${request.source}\n}}`);
+    }
+    return "vtrue";
+  }
+
+  function start(request, context) {
+    try {
+      if (request.mode === "run") {
+        room = request.logs;
+        user.reseed(request.seed, 0);
+        run(request, context);
+        return true;
+      }
+      answer = request.mode === "check" ? check(request) : evaluate(request);
+    } catch (error) {
+      answer = failed(error, request.mode === "check" ? "syntax" : "exception");
+    }
+    return false;
+  }
+
+  const never = "e" + JSON.stringify({ code: "exception", message: "the promise that was returned never settles", stack: "" });
+
+  function uncaught(error) {
+    if (broken === null) broken = failed(error, "exception");
+  }
+
+  function finish() {
+    return broken ?? answer ?? never;
+  }
+
+  freeze(globalThis, ...eval(HIDDEN));
+  return [start, uncaught, finish];
+})

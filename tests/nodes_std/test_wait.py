@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+
+from orchestrator_core import NodeContext, NodeError, Resumed, WaitRequested
+from orchestrator_nodes_std.wait import WaitConfig, wait
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1_800_000_000.0
+
+
+def context(**known):
+    given = {
+        "services": None,
+        "execution_id": "exe_1",
+        "node_id": "step",
+        "path": "step",
+        "attempt": 1,
+        "now": 1_800_000_000.0,
+        "seed": 7,
+        "inputs": {},
+    }
+    return NodeContext(**{**given, **known})
+
+
+async def waits_for(config):
+    with pytest.raises(WaitRequested) as request:
+        await wait(context(now=NOW), config, "input")
+    return request.value.wait
+
+
+async def test_it_asks_to_be_woken_at_a_time():
+    assert (await waits_for(WaitConfig(for_=90.0))).until == NOW + 90
+    assert (await waits_for(WaitConfig(until=NOW + 5))).until == NOW + 5
+    assert (await waits_for(WaitConfig(until="2027-01-15T09:00:00+01:00"))).until == 1_800_000_000
+    assert (await waits_for(WaitConfig(until="2027-01-15T09:00:00", timezone="Europe/Berlin"))).until == 1_800_000_000
+
+
+async def test_it_asks_to_be_woken_by_a_signal():
+    request = await waits_for(WaitConfig(signal="approved", expires=60.0))
+    assert (request.signal, request.expires, request.until) == ("approved", NOW + 60, None)
+    assert (await waits_for(WaitConfig(signal="approved"))).expires is None
+
+
+async def test_woken_by_time_it_passes_its_input_on():
+    ctx = context(resumed=Resumed("time", NOW + 90))
+    assert await wait(ctx, WaitConfig(for_=90.0), {"n": 1}) == {"n": 1}
+
+
+async def test_woken_by_a_signal_it_passes_the_signals_payload_on():
+    ctx = context(resumed=Resumed("signal", NOW, name="approved", id="s1", payload={"by": "Ada"}))
+    assert await wait(ctx, WaitConfig(signal="approved"), {"n": 1}) == {"by": "Ada"}
+
+
+async def test_a_signal_that_did_not_come_fails_the_node_for_good():
+    ctx = context(resumed=Resumed("expired", NOW + 60, name="approved"))
+    with pytest.raises(NodeError, match="'approved' did not come in time") as failure:
+        await wait(ctx, WaitConfig(signal="approved", expires=60.0), {"n": 1})
+    assert (failure.value.code, failure.value.retryable) == ("expired", False)
+
+
+async def test_a_signal_that_did_not_come_can_be_a_way_out():
+    ctx = context(resumed=Resumed("expired", NOW + 60, name="approved"))
+    config = WaitConfig(signal="approved", expires=60.0, on_expiry="port")
+    assert await wait(ctx, config, {"n": 1}) is None
+    assert ctx.emitted == {"expired": {"n": 1}}
+    assert wait.ports_for({"signal": "approved", "expires": 60, "on_expiry": "port"}) == ("main", "expired")
+    assert wait.ports_for({"signal": "approved"}) == ("main",)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({}, "there is none"),
+        ({"for_": 1.0, "signal": "go"}, "these are for, signal"),
+        ({"for_": 1.0, "expires": 5.0}, "`expires` belongs to `signal`"),
+        ({"signal": "go", "on_expiry": "port"}, "needs `expires`"),
+        ({"signal": ""}, "`signal` must not be empty"),
+        ({"until": "soon"}, "`until` must be an ISO 8601 time"),
+        ({"until": "2027-01-01", "timezone": "Mars/Base"}, "names no time zone"),
+    ],
+)
+def test_waits_that_make_no_sense_are_refused(settings, says):
+    with pytest.raises(ValueError, match=says):
+        WaitConfig(**settings)
+
+
+@pytest.mark.parametrize("until", ["{{ as data }}", 1e300])
+async def test_a_time_that_comes_from_data_and_is_none_fails_the_node(until):
+    with pytest.raises(NodeError, match="`until` of a `wait` node is") as failure:
+        await wait(context(), WaitConfig(until=until), None)
+    assert failure.value.code == "bad_config"
