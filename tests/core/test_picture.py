@@ -4,7 +4,7 @@ import re
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -32,7 +32,7 @@ def rectangle(group):
 
 
 def points(path):
-    """Points along a line of M, H and C, close enough together to hit every box it would run through."""
+    """Points along a line of M, H and C: straight between two of them, or nearly so."""
     result, x, y = [], 0.0, 0.0
     for letter, arguments in re.findall(r"([MHC])([^MHC]*)", path):
         numbers = [float(n) for n in arguments.split()]
@@ -40,12 +40,12 @@ def points(path):
             x, y = numbers
             result.append((x, y))
         elif letter == "H":
-            result += [(x + (numbers[0] - x) * i / 40, y) for i in range(1, 41)]
             x = numbers[0]
+            result.append((x, y))
         else:
             x1, y1, x2, y2, x3, y3 = numbers
-            for i in range(1, 41):
-                t, s = i / 40, 1 - i / 40
+            for i in range(1, 21):
+                t, s = i / 20, 1 - i / 20
                 result.append(
                     (
                         s**3 * x + 3 * s * s * t * x1 + 3 * s * t * t * x2 + t**3 * x3,
@@ -109,7 +109,7 @@ def check_geometry(text, expected):
         left, right = drawing.boxes[source], drawing.boxes[target]
         assert left[0] + left[2] < right[0], name
         xs = [x for x, _ in line]
-        assert xs == sorted(xs), name
+        assert all(a <= b for a, b in pairwise(xs)), name
         # An end lies on its outline; of a pointed shape that may be within the rectangle.
         assert left[0] + left[2] / 2 < xs[0] <= left[0] + left[2] + 0.2, name
         assert right[0] - 10 < xs[-1] < right[0] + right[2] / 2, name
@@ -121,8 +121,9 @@ def check_geometry(text, expected):
         parents = tuple(place for place in drawing.boxes if source.startswith(f"{place}/"))
         for place, (bx, by, bw, bh) in drawing.boxes.items():
             if place not in (source, target, *parents):
-                hits = [(x, y) for x, y in line if bx < x < bx + bw and by < y < by + bh]
-                assert not hits, (name, place)
+                for (x0, y0), (x1, y1) in pairwise(line):
+                    beside = x1 <= bx or bx + bw <= x0 or max(y0, y1) <= by or by + bh <= min(y0, y1)
+                    assert beside, (name, place)
     return drawing
 
 
@@ -319,11 +320,12 @@ def test_a_chain_is_one_straight_line():
     assert len({y for name, _ in drawing.lines for _, y in drawing.line(name)}) == 1
 
 
-def test_branches_are_ordered_so_that_lines_do_not_cross():
-    nodes = [Node(n, "set") for n in ("s", "a", "b", "a2", "b2")]
-    edges = [Edge("s", "a"), Edge("s", "b"), Edge("b", "b2"), Edge("a", "a2")]
-    boxes = Drawing(svg([*nodes[:3], nodes[4], nodes[3]], edges)).boxes
-    assert (boxes["a"][1] < boxes["b"][1]) == (boxes["a2"][1] < boxes["b2"][1])
+def test_nodes_are_ordered_so_that_lines_do_not_cross():
+    # In document order the lines r1-t2 and r2-t1 would cross; with r1 in the middle none do.
+    nodes = [Node(n, "set") for n in ("r1", "r2", "r3", "t1", "t2")]
+    edges = [Edge("r1", "t1"), Edge("r1", "t2"), Edge("r2", "t1"), Edge("r3", "t2")]
+    boxes = Drawing(svg(nodes, edges)).boxes
+    assert sorted(("r1", "r2", "r3"), key=lambda n: boxes[n][1])[1] == "r1"
 
 
 def test_a_box_shows_name_and_type_or_else_the_id():
@@ -451,11 +453,11 @@ def test_the_picture_says_what_it_is():
     assert root.get("aria-label") == "Order intake: 6 nodes, 7 edges; 1 succeeded"
 
 
-def layered(columns, rows):
+def layered(columns, rows, span=3):
     nodes = [Node(f"n{c}_{r}", "http") for c in range(columns) for r in range(rows)]
     edges = [
-        Edge(f"n{c}_{r}", f"n{c + 1 + (r * c) % 3}_{(r * (7 + c) + k * 5) % rows}")
-        for c in range(columns - 3)
+        Edge(f"n{c}_{r}", f"n{c + 1 + (r * c) % span}_{(r * (7 + c) + k * 5) % rows}")
+        for c in range(columns - span)
         for r in range(rows)
         for k in range(2)
     ]
@@ -481,7 +483,7 @@ def test_a_thousand_nodes_take_less_than_two_seconds(graph):
     assert len(drawing.lines) == len(graph[1])
 
 
-@pytest.mark.parametrize("graph", [layered(8, 6), long_edges(90)])
+@pytest.mark.parametrize("graph", [layered(8, 6), layered(14, 7, span=7), long_edges(150)])
 def test_large_graphs_are_readable_too(graph):
     check_geometry(svg(*graph), named(*graph))
 

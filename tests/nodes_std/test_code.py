@@ -32,7 +32,7 @@ def context(language, **known):
         "path": "price",
         "attempt": 2,
         "now": 1_800_000_000.0,
-        "seed": 7,
+        "execution_seed": 7,
         "inputs": {"main": {"qty": 3}},
         "payload": {"start": True},
     }
@@ -110,7 +110,7 @@ async def test_running_again_gives_the_same(language):
     first = await code(context(language), config, None)
     assert first == await code(context(language), config, None)
     assert first[1:] == [1_800_000_000_000, "2027-01-15T08:00:00.000Z"]
-    assert first[0] != (await code(context(language, seed=8), config, None))[0]
+    assert first[0] != (await code(context(language, execution_seed=8), config, None))[0]
 
 
 async def test_data_that_looks_like_code_stays_data(language):

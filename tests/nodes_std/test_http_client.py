@@ -303,7 +303,7 @@ def test_no_sequence_of_answers_leads_to_a_refused_address(answers):
 test_no_sequence_of_answers_leads_to_a_refused_address.pytestmark = []
 
 
-async def test_a_dead_address_costs_a_quarter_of_a_second_and_not_the_whole_time():
+async def test_where_one_address_does_not_answer_the_next_is_tried():
     async def half(name, port):
         return ["127.0.0.2", "127.0.0.1"]
 

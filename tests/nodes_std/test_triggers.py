@@ -32,7 +32,7 @@ def context(**known):
         "path": "step",
         "attempt": 1,
         "now": 1_800_000_000.0,
-        "seed": 7,
+        "execution_seed": 7,
         "inputs": {},
     }
     return NodeContext(**{**given, **known})

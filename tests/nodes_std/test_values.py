@@ -33,7 +33,7 @@ def context(**known):
         "path": "step",
         "attempt": 1,
         "now": 1_800_000_000.0,
-        "seed": 7,
+        "execution_seed": 7,
         "inputs": {},
     }
     return NodeContext(**{**given, **known})
@@ -155,6 +155,7 @@ async def test_add_steps_through_the_calendar_and_lets_time_pass(value, amount, 
         ("2027-01-01", "2027-01-01T00:01:59", "minutes", 1),
         ("2027-10-31T02:30:00+02:00", "2027-10-31T02:15:00+01:00", "minutes", 45),
         ("2027-10-31T02:30:00+02:00", "2027-10-31T02:15:00+01:00", "days", 0),
+        ("2027-10-30T02:30:00", "2027-10-31T02:15:00+01:00", "days", 1),  # the second 02:15 is after the first 02:30
     ],
 )
 async def test_diff_counts_complete_units(start, to, unit, result):
@@ -294,12 +295,12 @@ async def test_identifiers_are_the_same_in_every_attempt_and_differ_between_node
         first = uuid.UUID(await crypto(context(), config, None))
         assert (first.version, first.variant) == (version, uuid.RFC_4122)
         assert str(first) == await crypto(context(attempt=2), config, None)
-        assert str(first) != await crypto(context(seed=8), config, None)
+        assert str(first) != await crypto(context(execution_seed=8), config, None)
 
 
 async def test_identifiers_of_version_7_sort_by_time():
     config = CryptoConfig("uuid", version=7)
-    made = [await crypto(context(now=1_800_000_000 + n / 1000, seed=-n), config, None) for n in range(50)]
+    made = [await crypto(context(now=1_800_000_000 + n / 1000, execution_seed=-n), config, None) for n in range(50)]
     assert made == sorted(made)
     assert int(made[0].replace("-", "")[:12], 16) == 1_800_000_000_000
 

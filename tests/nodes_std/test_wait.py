@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator_core import NodeContext, NodeError, Resumed, WaitRequested
+from orchestrator_core import NodeContext, NodeError, Resumed
+from orchestrator_core.nodes import WaitRequested
 from orchestrator_nodes_std.wait import WaitConfig, wait
 
 pytestmark = pytest.mark.anyio
@@ -18,7 +19,7 @@ def context(**known):
         "path": "step",
         "attempt": 1,
         "now": 1_800_000_000.0,
-        "seed": 7,
+        "execution_seed": 7,
         "inputs": {},
     }
     return NodeContext(**{**given, **known})

@@ -45,6 +45,7 @@ __all__ = [
     "parse_yaml",
     "schema_of",
     "unstructure",
+    "wire_name",
 ]
 
 MAX_DEPTH = 64
@@ -406,7 +407,7 @@ def _pass(value: Any) -> bool:  # noqa: ARG001 - the default of `make_converter`
     return False
 
 
-def _wire_name(name: str) -> str:
+def wire_name(name: str) -> str:
     """`from_` and `for_` are written `from` and `for`: Python keeps those words for itself."""
     return name[:-1] if name.endswith("_") else name
 
@@ -417,7 +418,9 @@ def make_converter(*, accept: Callable[[Any], bool] = _pass) -> cattrs.Converter
     Args:
         accept: Values for which no type is asked (templates, when a document is checked before it runs).
     """
-    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+    converter = (_Accepting if accept is not _pass else cattrs.Converter)(forbid_extra_keys=True, detailed_validation=True)
+    if isinstance(converter, _Accepting):
+        converter.accept = accept
     for kind, words in ((str, "a text"), (int, "a whole number"), (float, "a number"), (bool, "true or false")):
         converter.register_structure_hook(kind, _strict(kind, words))
     converter.register_structure_hook_func(lambda t: t is Duration, lambda value, _: parse_duration(value))
@@ -428,19 +431,19 @@ def make_converter(*, accept: Callable[[Any], bool] = _pass) -> cattrs.Converter
     converter.register_structure_hook_factory(_is_sequence, lambda t: _sequence_hook(t, converter))
     converter.register_structure_hook_factory(_is_mapping, lambda t: _mapping_hook(t, converter))
     converter.register_structure_hook_factory(attrs.has, lambda t: _class_hook(t, converter))
-    if accept is not _pass:
-        _wrap_accept(converter, accept)
     return converter
 
 
-def _wrap_accept(converter: cattrs.Converter, accept: Callable[[Any], bool]) -> None:
-    inner = converter.get_structure_hook
+class _Accepting(cattrs.Converter):
+    """A converter that takes some values as they are, wherever they stand. Our hooks all ask it for those inside."""
 
-    def accepting(kind: Any, **arguments: Any) -> Any:
-        hook = inner(kind, **arguments)
-        return lambda value, t: value if accept(value) else hook(value, t)
+    __slots__ = ("accept",)
 
-    converter.get_structure_hook = accepting  # type: ignore[method-assign]  # our own hooks all go through it
+    accept: Callable[[Any], bool]
+
+    def get_structure_hook(self, type: Any, cache_result: bool = True) -> Any:  # noqa: A002, FBT001 - cattrs' signature
+        hook = super().get_structure_hook(type, cache_result)
+        return lambda value, kind: value if self.accept(value) else hook(value, kind)
 
 
 def _is_enum(kind: Any) -> bool:
@@ -571,7 +574,7 @@ def _class_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], 
         if not hints:
             # Read late: a class may name another that stands after it.
             hints.update(get_type_hints(kind))
-        fields = {_wire_name(field.name): field for field in attrs.fields(kind) if field.init}
+        fields = {wire_name(field.name): field for field in attrs.fields(kind) if field.init}
         arguments: dict[str, Any] = {}
         errors: list[Exception] = []
         for name, field in fields.items():
@@ -612,7 +615,7 @@ def distance(a: str, b: str) -> int:
 def unstructure(value: Any) -> Json:
     """Data classes as JSON objects, enums as their values; payloads inside are passed on as they are."""
     if attrs.has(type(value)):
-        return {_wire_name(field.name): unstructure(getattr(value, field.name)) for field in attrs.fields(type(value))}
+        return {wire_name(field.name): unstructure(getattr(value, field.name)) for field in attrs.fields(type(value))}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, tuple):
@@ -670,7 +673,7 @@ def _class_schema(kind: Any) -> dict[str, Json]:
     for field in attrs.fields(kind):
         if not field.init:
             continue
-        name = _wire_name(field.name)
+        name = wire_name(field.name)
         entry = schema_of(hints[field.name])
         if field.metadata.get("description"):
             entry["description"] = field.metadata["description"]

@@ -13,7 +13,7 @@ from orchestrator_core import codec, picture
 from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.types import Edge, Json, Node, Position, Retry, Settings
 
-__all__ = ["MAX_EDGES", "MAX_NODES", "Workflow", "body_of", "check", "find_cycle", "with_lines"]
+__all__ = ["MAX_EDGES", "MAX_NODES", "Workflow", "body_of", "check", "find_cycle", "near", "with_lines"]
 
 MAX_NODES = 200_000
 MAX_EDGES = 1_000_000
@@ -273,7 +273,7 @@ def _check_edges(workflow: Workflow, seen: Mapping[str, int], place: str) -> Ite
         for end, name in (("source", edge.source), ("target", edge.target)):
             if name not in seen:
                 dangling = True
-                yield Fault(f"there is no node {name!r}{_near(name, seen)}", f"{place}.edges[{index}].{end}")
+                yield Fault(f"there is no node {name!r}{near(name, seen)}", f"{place}.edges[{index}].{end}")
         if edge.port != "main" and not _PORT.fullmatch(edge.port):
             yield Fault(f"{edge.port!r} is no port name", f"{place}.edges[{index}].port")
         if edge.input != "main" and not _PORT.fullmatch(edge.input):
@@ -294,11 +294,11 @@ def _check_edges(workflow: Workflow, seen: Mapping[str, int], place: str) -> Ite
         yield Fault(f"the graph has a cycle: {' -> '.join(cycle)}; use a loop node to repeat", f"{place}.edges")
 
 
-def _near(name: str, known: Mapping[str, int]) -> str:
+def near(name: str, known: Mapping[str, int]) -> str:
     if len(known) > 1000:
         return ""
-    near = [other for other in known if other.lower() == name.lower() or codec.distance(other, name) <= 1]
-    return f": did you mean {near[0]!r}?" if near else ""
+    found = [other for other in known if other.lower() == name.lower() or codec.distance(other, name) <= 1]
+    return f": did you mean {found[0]!r}?" if found else ""
 
 
 def find_cycle(nodes: Sequence[Node], edges: Sequence[Edge]) -> list[str] | None:

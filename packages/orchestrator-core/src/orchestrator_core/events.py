@@ -7,6 +7,7 @@ written down so that a newer machine reads an old journal as it was. Every event
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import attrs
@@ -50,7 +51,7 @@ TimerKind = Literal["timeout", "wait", "retry", "delay"]
 
 @attrs.frozen
 class ExecutionStarted:
-    """An execution was accepted: one version, one start, one payload, one seed, and what is pinned."""
+    """An execution was accepted: one version, one start, one payload, one seed, what is pinned, the variables' values."""
 
     at: float
     execution_id: str
@@ -58,6 +59,7 @@ class ExecutionStarted:
     start: str | None = None
     seed: int = 0
     pins: Pins = attrs.field(factory=dict)
+    vars: Mapping[str, Json] = attrs.field(factory=dict)
     workflow: str = ""
     version: int | None = None
     path: str = ""

@@ -65,6 +65,7 @@ class Plan:
         plain: Nothing stands between being due and running: no ``when``, ``for_each``, group, not disabled.
         ranks: A topological number for each node.
         catches: The node has an edge from its port ``error``.
+        notes: Room for whatever a driver prepares for each node.
     """
 
     workflow: Workflow
@@ -84,6 +85,7 @@ class Plan:
     ranks: list[int]
     groups: dict[int, Group]
     outside: frozenset[str]
+    notes: list[Any]
 
     @property
     def roots(self) -> list[int]:
@@ -203,6 +205,7 @@ def _lay_out(workflow: Workflow, start: str | None, inside: set[str] | None, tra
         ranks=_ranks(outs, ins) if any(join > 0 for join in joins) else [],
         groups={},
         outside=frozenset(node.id for node in workflow.nodes if node.id not in index),
+        notes=[None] * size,
     )
 
 

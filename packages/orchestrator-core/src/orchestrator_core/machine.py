@@ -123,6 +123,7 @@ class Machine:
         self.payload: Json = None
         self.seed = 0
         self.pins: Pins = {}
+        self.vars: Mapping[str, Json] = {}
         self.version: int | None = None
         self.now = 0.0
         self.started_at = 0.0
@@ -626,6 +627,7 @@ class Machine:
         self.payload = event.payload
         self.seed = event.seed
         self.pins = event.pins
+        self.vars = event.vars
         self.version = event.version
         self.started_at = event.at
         self.root = root = Frame(self.plan, "", None, event.payload)

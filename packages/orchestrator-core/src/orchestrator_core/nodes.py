@@ -365,7 +365,7 @@ class NodeContext:
         inputs: What came in, by input.
         payload: What started the execution.
         now: The clock of the attempt in seconds since 1970; for a pure type the time of the event that made it due.
-        seed: A number that depends on the execution's seed and the path only.
+        execution_seed: The seed of the whole execution.
         deadline: When the attempt's time-out strikes, or ``None``.
         resumed: Why the function runs again after a wait, or ``None`` the first time.
     """
@@ -376,7 +376,7 @@ class NodeContext:
     path: str
     attempt: int
     now: float
-    seed: int
+    execution_seed: int
     inputs: Mapping[str, Json]
     payload: Json = None
     deadline: float | None = None
@@ -400,6 +400,12 @@ class NodeContext:
     def idempotency_key(self) -> str:
         """Equal for all attempts of this node in this execution: send it along with every effect."""
         return hashlib.sha256(f"{self.execution_id}/{self.path}".encode()).hexdigest()[:32]
+
+    @property
+    def seed(self) -> int:
+        """A number that depends on the execution's seed and the path only."""
+        digest = hashlib.sha256(f"{self.execution_seed}/{self.path}".encode()).digest()
+        return int.from_bytes(digest[:6], "big")
 
     @property
     def random(self) -> random.Random:

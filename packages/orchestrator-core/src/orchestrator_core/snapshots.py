@@ -20,7 +20,18 @@ __all__ = ["SNAPSHOT_SCHEMA", "put", "take"]
 # Counts up when the data changes its shape.
 SNAPSHOT_SCHEMA = 1
 
-_MACHINE_FIELDS = ("execution_id", "payload", "seed", "pins", "version", "now", "started_at", "finished_at", "step")
+_MACHINE_FIELDS = (
+    "execution_id",
+    "payload",
+    "seed",
+    "pins",
+    "vars",
+    "version",
+    "now",
+    "started_at",
+    "finished_at",
+    "step",
+)
 _RECORD_FIELDS = (
     "path",
     "input",

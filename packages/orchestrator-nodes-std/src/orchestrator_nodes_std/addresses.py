@@ -218,20 +218,26 @@ def _check_spelling(host: str) -> None:
             unusual = True
         if unusual:
             raise AddressRefused(
-                f"{host!r} is refused: it is an address in an unusual spelling; write four decimal numbers (93.184.216.34)"
+                f"{_shown(host)} is refused: it is an address in an unusual spelling; write four decimal numbers (93.184.216.34)"
             )
         return
     if plain != host and plain.isascii():
         if _is_localhost(bare):
             raise AddressRefused(_refusal(host))
-        _bad_url(f"the URL's host {host!r} is a name in an unusual spelling: write {bare!r}")
+        _bad_url(f"the URL's host {_shown(host)} is a name in an unusual spelling: write {_shown(bare)}")
     if host.isascii() and not _NAME.fullmatch(host.removesuffix(".")):
-        _bad_url(f"the URL's host {host!r} is no name: labels of letters, digits and hyphens, with dots between them")
+        _bad_url(
+            f"the URL's host {_shown(host)} is no name: labels of letters, digits and hyphens, with dots between them"
+        )
+
+
+def _shown(host: str) -> str:
+    return repr(host if len(host) <= 80 else f"{host[:80]}...")
 
 
 def _refusal(host: str) -> str:
     return (
-        f"{host!r} is refused: it is not on the public internet, or not only there; "
+        f"{_shown(host)} is refused: it is not on the public internet, or not only there; "
         "the operator can allow it by name or network"
     )
 

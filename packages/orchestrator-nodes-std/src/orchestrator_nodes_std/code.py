@@ -36,9 +36,9 @@ class CodeConfig:
     """The settings of `code`."""
 
     source: str = setting(
-        description="The body of a function. `context` holds `input`, `inputs`, `payload`, `execution.id`, `node.id` and "
-        "`node.attempt`; inside a `for_each` also `item` and `index`. What it returns is the output and must be JSON; "
-        "nothing returned is null. `await` may be used, `console.log` writes to the node's logs.",
+        description="The body of a function. `context` holds `input`, `inputs`, `payload`, `execution.id`, `node.id` "
+        "and `node.attempt`; inside a `for_each` also `item` and `index`. What it returns is the output and must be "
+        "JSON; nothing returned is null. `await` may be used, `console.log` writes to the node's logs.",
         examples=["return {...context.input, total: context.input.qty * 3}"],
         literal=True,
         validator=check(lambda source: None if source.strip() else "must not be empty"),

@@ -238,9 +238,9 @@ class Aggregation:
 
     how: How = setting(
         description="`list`: all values, null where one is missing; `first`, `last`: that element's value; `count`: "
-        "how many elements, with `of` how many that have a value there; `sum`, `avg`: of numbers; `min`, `max`: in the order of `sort`; `unique`: the "
-        "different values; `join`: one text. From `sum` on, null and missing values are left out; without any value "
-        "`sum` gives 0 and `avg`, `min` and `max` give null.",
+        "how many elements, with `of` how many that have a value there; `sum`, `avg`: of numbers; `min`, `max`: in the "
+        "order of `sort`; `unique`: the different values; `join`: one text. From `sum` on, null and missing values are "
+        "left out; without any value `sum` gives 0, and `avg`, `min` and `max` give null.",
         examples=["sum"],
     )
     of: str | None = setting(

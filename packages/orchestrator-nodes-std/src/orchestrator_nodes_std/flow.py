@@ -378,8 +378,7 @@ def _join(branches: Mapping[str, Sequence[Json]], config: MergeConfig) -> list[J
     on = path_of(config.on or "")
     partners: dict[Json, list[int]] = {}
     for place, key in enumerate(_keys(right, path_of(config.right_on or config.on or ""), right_name)):
-        if key is not None:
-            partners.setdefault(key, []).append(place)
+        partners.setdefault(key, []).append(place)
     rows: list[Json] = []
     met: set[int] = set()
     for row, key in zip(left, _keys(left, on, left_name), strict=True):

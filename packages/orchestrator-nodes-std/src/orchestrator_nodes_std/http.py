@@ -91,7 +91,7 @@ def _statuses_problem(values: Any) -> str | None:
     return "holds classes (4xx) and statuses (404), nothing else"
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)  # it holds secrets
 class HttpAuth:
     """How a request says who is asking."""
 
@@ -124,7 +124,7 @@ class HttpFile:
     media_type: str = setting(default="application/octet-stream", description="What kind of file it is.")
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)  # it holds secrets
 class HttpConfig:
     """What to send where, and what to make of the answer."""
 
@@ -220,7 +220,7 @@ class HttpConfig:
 # --- the request --------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)  # it holds secrets
 class _Call:
     """A request, ready to send. ``hidden`` are texts that no error may repeat."""
 

@@ -116,7 +116,7 @@ class _Client(httpx.AsyncClient):
             NodeError: ``bad_url`` or ``bad_header``.
             AddressRefused: The host is an address that must not be reached.
         """
-        target = self._guard_url(str(url))
+        target = read_url(str(url))
         try:
             request = super().build_request(method, url, **arguments)
         except UnicodeEncodeError:
@@ -126,14 +126,8 @@ class _Client(httpx.AsyncClient):
         self._check_request(request, target)
         return request
 
-    def _guard_url(self, text: str) -> Target:
-        target = read_url(text)
-        if target.host.isascii():
-            self._guard.check_host(target.host)
-        return target
-
     def _check_request(self, request: httpx.Request, target: Target) -> None:
-        """What httpx made of the URL must be what was checked, and headers must be nothing but headers."""
+        """What httpx made of the URL must be what was read, it may be reached, and headers are nothing but headers."""
         made = read_url(str(request.url))
         self._guard.check_host(made.host)
         if target.host.isascii() and made != target:
@@ -227,7 +221,7 @@ class _Client(httpx.AsyncClient):
             url = request.url.join(location)
         except httpx.InvalidURL:
             raise _bad_url(f"{request.url.host} redirects to a location that is no URL") from None
-        target = self._guard_url(str(url))
+        target = read_url(str(url))
         if request.url.scheme == "https" and target.scheme != "https":
             raise NodeError(
                 f"{request.url.host} redirects from https to http, where anybody could read along: this is not followed",
@@ -393,7 +387,7 @@ class _Body(httpx.AsyncByteStream):
                 for part in self._decoded(chunk):
                     total += len(part)
                     if total > self._cap:
-                        raise _too_large(self._request, self._cap)  # noqa: TRY301 - caught to hang up, and goes on
+                        raise _too_large(self._request, self._cap)
                     yield part
             if self._inflater is not None:
                 self._inflater.finish()

@@ -90,9 +90,8 @@ def end_of(moment: datetime, unit: Unit) -> datetime:
     if unit in _SECONDS:
         following = start.astimezone(UTC) + timedelta(seconds=_SECONDS[unit])
     else:
-        # The next start is found from the middle of a day, where no clock changes.
-        noon = _add_calendar(start.replace(hour=12, fold=0), *_STEPS[unit])
-        following = start_of(noon, "days").astimezone(UTC)
+        # Once more the start of a day: where midnight does not exist, a step from 01:00 ends at 01:00.
+        following = start_of(_add_calendar(start, *_STEPS[unit]), "days").astimezone(UTC)
     return (following - timedelta(microseconds=1)).astimezone(moment.tzinfo)
 
 

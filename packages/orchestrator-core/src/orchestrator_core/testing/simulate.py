@@ -30,7 +30,7 @@ from orchestrator_core.testing.mini import evaluate
 from orchestrator_core.testing.script import action_of, next_entry
 from orchestrator_core.types import Failure, Json, Pins, Result
 
-__all__ = ["Simulated", "describe", "simulate"]
+__all__ = ["COMPLETION", "OUTSIDE", "TIMER", "Simulated", "describe", "simulate"]
 
 _TRAITS = {
     "script": Traits(),
@@ -104,13 +104,13 @@ def simulate(
     run = _Run(plan, script or {}, crashes=random.Random(seed) if crashes else None)  # noqa: S311 - reproducible on purpose
     for happening in happens:
         run.outside(happening)
-    run.feed(ExecutionStarted(0.0, "exe_simulated", payload, start, seed, pins or {}, workflow.id))
+    run.feed(ExecutionStarted(0.0, "exe_simulated", payload, start, seed, pins or {}, workflow=workflow.id))
     run.loop()
     return run.simulated()
 
 
 # The order of what happens at one time: outside, then completions in document order, then timers.
-_OUTSIDE, _COMPLETION, _TIMER = range(3)
+OUTSIDE, COMPLETION, TIMER = range(3)
 
 
 class _Run:
@@ -133,7 +133,7 @@ class _Run:
         else:
             signal = happening["signal"]
             event = SignalReceived(at, signal["path"], signal["name"], signal["id"], signal.get("payload"))
-        self.push(at, _OUTSIDE, (), event)
+        self.push(at, OUTSIDE, (), event)
 
     def push(self, at: float, kind: int, order: tuple[int, ...], event: Event) -> None:
         self.serial += 1
@@ -153,7 +153,7 @@ class _Run:
     def loop(self) -> None:
         while self.pending and self.machine.ended is None:
             _, kind, _, _, event = heappop(self.pending)
-            if kind == _COMPLETION and not self.still_running(event):
+            if kind == COMPLETION and not self.still_running(event):
                 continue
             self.feed(event)
             if self.crashes is not None and self.crashes.random() < 0.3:
@@ -177,7 +177,7 @@ class _Run:
         if isinstance(command, Evaluate):
             return self.answer(command, now)
         if isinstance(command, StartTimer):
-            self.push(command.due, _TIMER, (), TimerFired(command.due, command.path, command.kind))
+            self.push(command.due, TIMER, (), TimerFired(command.due, command.path, command.kind))
         elif isinstance(command, RunAttempt):
             self.attempt(command, now)
         elif isinstance(command, StartChild | CancelChild):
@@ -202,7 +202,7 @@ class _Run:
             event = AttemptWaited(at, command.path, command.number, action.wait_at(at))
         else:
             event = AttemptSucceeded(at, command.path, command.number, action.outputs or {})
-        self.push(at, _COMPLETION, order_of(record), event)
+        self.push(at, COMPLETION, order_of(record), event)
 
     def answer(self, command: Evaluate, now: float) -> Evaluated:
         names = Names(command.scope, self.machine.payload, {}, {"id": self.machine.execution_id})

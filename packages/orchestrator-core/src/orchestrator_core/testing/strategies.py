@@ -8,9 +8,9 @@ Two strategies, both of plain dicts that could be written to JSON:
   the format of the law's examples, without what to expect. For comparing two implementations of the law.
 
 A script is a list of entries, one for each attempt, of which the last repeats: `{"emit": {port: value}}`,
-`{"fail": {"code", "message", "retryable", "data"}}`, `{"wait": {"for": seconds}}` or `{"wait": {"signal": name, "expires":
-seconds}}`, each with `after`: the seconds the attempt takes first. The entry after a wait is what the attempt does when
-woken. All times are small whole numbers, so that ties happen.
+`{"fail": {"code", "message", "retryable", "data"}}`, `{"wait": {"for": seconds}}` or `{"wait": {"signal": name,
+"expires": seconds}}`, each with `after`: the seconds the attempt takes first. The entry after a wait is what the attempt
+does when woken; without a script a node emits its input at once. All times are small whole numbers, so that ties happen.
 
 Every document is valid: acyclic, without identical edges, a join of *k* has at least *k* edges, triggers have no incoming
 edges, `retry` and `timeout` stand on leaves only, loops have `max_iterations`, and expressions read only what is
@@ -175,7 +175,8 @@ class _Builder:
     def edges_into(self, graph: _Graph, node: Document, before: Sequence[str]) -> list[Document]:
         edges: list[Document] = []
         taken = set()
-        for distance in self.draw(st.lists(st.integers(0, len(IDS) - 1), max_size=3)) if before else []:
+        distances = st.lists(st.integers(0, len(IDS) - 1), min_size=1, max_size=3)
+        for distance in self.draw(distances) if before and self.number(0, 4) else []:
             source = graph.nodes[before[distance % len(before)]]
             edge: Document = {"source": source["id"], "target": node["id"]}
             ports = (*(PORTS if source["type"] == "script" else PORTS[:1]), *self.error_port())
@@ -190,8 +191,8 @@ class _Builder:
             if self.seldom(self.features.keys):
                 edge["key"] = f"k{len(edges)}"
             edges.append(edge)
-            if edge.get("port") == "error" and source["type"] == "script" and self.often(self.features.failures):
-                self.rewrite(source, graph, [self.fail()])  # so that there is something to catch
+            if source["type"] == "script" and "port" in edge and self.often(True):
+                self.feed(source, graph, edge["port"])
         return edges
 
     def error_port(self) -> tuple[str, ...]:
@@ -216,7 +217,7 @@ class _Builder:
         if node["type"] == "script":
             if self.seldom(features.retries):
                 node["retry"] = self.retry()
-            if self.seldom(features.timeouts):
+            if self.seldom(features.timeouts, one_in=12):
                 node["timeout"] = self.number(2, 5)
 
     def join(self, node: Document, edges: int) -> None:
@@ -242,7 +243,7 @@ class _Builder:
         features = self.features
         upstream = [graph.nodes[name] for name in graph.upstream[node["id"]]]
         givers = [n for n in upstream if n["type"] == "script" and "for_each" not in n]
-        ways = ["payload", "payload"] * (not features.alone)
+        ways = ["payload"] * (0 if features.alone else 4)
         if features.failures:
             ways += ["node", "node"] * bool(givers) + ["input"]
         if not ways:
@@ -313,12 +314,26 @@ class _Builder:
             if entries:
                 node["config"] = {"script": entries}
 
+    def feed(self, node: Document, graph: _Graph, port: str) -> None:
+        """Sees to it that something comes out of a leaf's port: there is an edge from it now."""
+        if port == "error":
+            if self.features.failures:
+                self.rewrite(node, graph, [self.fail()])
+            return
+        value = self.pick(VALUES)
+        for path in self.leaf_paths(node, graph):
+            here = node.setdefault("config", {}) if self.features.alone else self.script
+            key = "script" if self.features.alone else path
+            for entry in here.setdefault(key, [self.after({"emit": {"main": value}})]):
+                if "emit" in entry:
+                    entry["emit"][port] = copy.deepcopy(value)
+
     def entries(self, paths: Sequence[str], node: Document) -> list[Entry]:
         """What the attempts of a leaf do; an empty list means: emits its input at once."""
         features = self.features
         entries: list[Entry] = []
         handled = not {"retry", "on_error"}.isdisjoint(node)
-        if not handled and not self.often(True):
+        if not handled and self.number(0, 5) == 0:
             return entries
         if self.seldom(features.waits or features.signals):
             entries.append(self.wait(paths))
@@ -372,7 +387,7 @@ class _Builder:
 
     def condition(self, upstream: Sequence[str], graph: _Graph) -> str:
         """A `when` or `until` over what its node can see."""
-        risky = self.seldom(self.features.failures)  # a property of what may be undefined
+        risky = self.seldom(self.features.failures, one_in=12)  # a property of what may be undefined
         paths = ["input", "payload"] if self.features.alone else ["payload.n", "input", "payload"]
         paths += ["inputs.main", *(["index", "item"] if graph.many else [])]
         for name in upstream:

@@ -133,7 +133,7 @@
       throw new Refused("not_json", `${what} at ${place()} is not a JSON value`);
     }
     function counted(text) {
-      size += text.length + 1;
+      size += text.length; // not all of it, and not in bytes: the host counts exactly, this ends what is far too large
       if (size > limit) throw new Refused("output_limit", "the result is too large");
       return text;
     }
@@ -351,9 +351,7 @@
     warn: (...parts) => log(2, parts), error: (...parts) => log(3, parts),
   };
   Object.defineProperty(code, "console", { enumerable: false });
-  const hidden = expressions.eval(HIDDEN);
-  delete expressions.eval; // `eval("let x")` would leave x behind for the next expression
-  freeze(expressions, ...hidden);
+  freeze(expressions, ...expressions.eval(HIDDEN));
 
   let answer = null;
   let broken = null;
@@ -403,7 +401,7 @@
   }
 
   // Whether an expression could change what the next one would see: it calls, assigns or deletes something.
-  const CHANGES = /[(`]|\+\+|--|delete|(?<![=!<>])=(?!=)/;
+  const CHANGES = /[(`]|\+\+|--|delete|(?<![=!<>])=(?!=)|[<>]{2}=/;
 
   function evaluate(request) {
     const names = Object.keys(request.scope);

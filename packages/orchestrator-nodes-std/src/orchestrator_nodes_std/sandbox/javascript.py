@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
+import attrs
 import wasmtime
 
 from orchestrator_nodes_std.sandbox import cache, machine
@@ -55,9 +56,12 @@ _COLLECT_AT = 4 * 1024 * 1024  # bytes in use when garbage is collected first
 _UNDEFINED, _TRUE, _EXCEPTION_TAG = 3 << 32, 1 << 32 | 1, 6  # values as QuickJS writes them in 64 bits
 _LEVELS = ("debug", "info", "warning", "error")
 _BEFORE_SOURCE = 3  # lines that the driver's `compile` puts before the user's first
+_REPORTED = ("syntax", "exception", "memory_limit", "output_limit", "not_json")  # codes that the driver gives
 _MAX_SNIPPET = 200
 _ALMOST_FULL = 1024 * 1024  # bytes below the memory limit: what fails then is taken to fail for memory
 _MAX_REPORT = 64 * 1024  # bytes of an error's description, which the output limit does not count
+# What the image is made by is part of its name, so that a release never takes another one's.
+_MADE_BY = ("driver.js", "javascript.py", "machine.py", "values.py", "wasm.py")
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 _IN_FUNCTION = re.compile(r"\(<input>:(\d+):\d+\)")
 _IN_TEXT = re.compile(r"at <input>:(\d+):\d+")
@@ -168,11 +172,11 @@ def _request(head: bytes, body: bytes, *, now: float, stack: int) -> bytearray:
     return bytearray(b"%b%b\0%b\0" % (_HEAD.pack(time, len(head), len(body), stack), head, body))
 
 
-def _image(binary: bytes, driver: str) -> tuple[bytes, dict[str, int]]:
+def _image(binary: bytes, driver: str, *, parallel: bool) -> tuple[bytes, dict[str, int]]:
     """The module that calls are instances of, and the addresses in it that the host needs."""
     reactor = WasmModule(binary)
     names = [name for name in reactor.exports if name == "memory" or name.startswith(("JS_", "_init", "calloc"))]
-    engine = machine.engine(optimise=False)
+    engine = machine.engine(optimise=False, parallel=parallel)
     module = wasmtime.Module(engine, reactor.link(refuse=_refusing(None), keep=names))
     with wasmtime.Store(engine) as store:
         store.set_epoch_deadline(1)  # nothing steps this engine's epoch
@@ -260,6 +264,15 @@ def _reactor() -> bytes:
     raise RuntimeError(f"{_REACTOR} is not installed")
 
 
+@attrs.define
+class _Loaded:
+    """What a runtime has in one process. None of it survives a fork: threads are gone, locks may be held for ever."""
+
+    lock: threading.Lock = attrs.field(factory=threading.Lock)
+    runner: machine.Machine | None = None
+    notes: dict[str, int] = attrs.field(factory=dict)
+
+
 class JavaScript:
     """A JavaScript runtime for untrusted code. Calls block; any number of threads may call at once.
 
@@ -282,9 +295,8 @@ class JavaScript:
             raise ValueError("instances must be at least 1")
         self._cache = cache.Cache(cache_dir)
         self._instances = instances or max(2, os.cpu_count() or 1)
-        self._lock = threading.Lock()
-        self._machine: machine.Machine | None = None
-        self._notes: dict[str, int] = {}
+        self._first = os.getpid()
+        self._loaded: dict[int, _Loaded] = {}
         self._closed = False
 
     def check(self, source: str, *, expression: bool = False) -> None:
@@ -361,15 +373,20 @@ class JavaScript:
         }
         answer, _ = self._call(head, b"null", limits, now=now, source=None)
         halves = may_hold_halves(answer)
-        return [_evaluated(item, halves=halves) for item in decode(answer[1:])]
+        try:
+            return [_evaluated(item, halves=halves) for item in decode(answer[1:])]
+        except (TypeError, LookupError):
+            raise SandboxError("crashed", "the guest gave no answer") from None
 
     def close(self) -> None:
         """Wait for the calls that are running, and give everything back. Calls after this raise RuntimeError."""
-        with self._lock:
-            self._closed = True
-            ready, self._machine = self._machine, None
-        if ready:
-            ready.close()
+        self._closed = True
+        here = self._loaded.pop(os.getpid(), None)
+        if here:
+            with here.lock:
+                ready = here.runner
+            if ready:
+                ready.close()
 
     def __enter__(self) -> Self:
         return self
@@ -387,17 +404,16 @@ class JavaScript:
             first = json.dumps(head, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise SandboxError("syntax", "the source holds half a surrogate pair") from None
-        return machine.on_large_stack(lambda: self._on_guest(self._ready(), (first, body), limits, now, source))
+        return machine.on_large_stack(lambda: self._on_guest((first, body), limits, now, source))
 
     def _on_guest(
-        self, runner: machine.Machine, texts: tuple[bytes, bytes], limits: Limits, now: float, source: str | None
+        self, texts: tuple[bytes, bytes], limits: Limits, now: float, source: str | None
     ) -> tuple[bytearray, tuple[LogLine, ...]]:
-        notes = self._notes
+        runner, notes = self._ready()
         request = _request(*texts, now=now, stack=limits.stack)
         with runner.guest(limits) as guest:
             try:
-                at = notes["inbox"] if len(request) <= _INBOX else guest.call("malloc", len(request))
-                answer = self._answer(guest, at, request, limits)
+                answer = _answer(guest, notes, request, limits)
             except machine.Stopped as stopped:
                 code, message = {
                     "timeout": ("timeout", f"stopped after {limits.time:g} seconds"),
@@ -408,62 +424,60 @@ class JavaScript:
                 error.logs = _logs(guest, notes, limits)
                 raise
             logs = _logs(guest, notes, limits)
+            if not answer:
+                raise SandboxError("crashed", "the guest gave no answer", logs=logs)
             full = guest.size() > limits.memory - _ALMOST_FULL
         if answer[0] not in b"vu":
             _fail(answer[1:], source, logs, full=full)
         return answer, logs
 
-    def _answer(self, guest: machine.Guest, at: int, request: bytearray, limits: Limits) -> bytearray:
-        """What `run` answers for `request`, written to `at`."""
-        if not at:
-            raise SandboxError("memory_limit", "the input does not fit into the memory limit")
-        guest.write(request, at)
-        text = guest.call("run", at) % 2**32
-        if text in (0, 2**32 - 1):
-            if guest.size() > limits.memory - _ALMOST_FULL:
-                raise SandboxError("memory_limit", f"more than {limits.memory} bytes of memory were needed")
-            if text:
-                raise SandboxError("input", "the input nests too deeply")
-            raise SandboxError("crashed", "the guest gave no answer")
-        size = _number(guest.read(self._notes["length"], 4))
-        if size - 1 > limits.output and guest.read(text, 1) != b"e":
-            raise SandboxError("output_limit", f"the result has more than {limits.output} bytes")
-        return guest.read(text, min(size, limits.output + _MAX_REPORT))
-
     # ---- loading ----------------------------------------------------------------------------------------------------
 
-    def _ready(self) -> machine.Machine:
-        runner = self._machine
-        if runner:
-            return runner
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("this JavaScript runtime is closed")
-            if not self._machine:
-                engine = machine.engine()
-                module = self._module(engine)
-                self._machine = machine.Machine(engine, module, instances=self._instances)
-            return self._machine
+    def _ready(self) -> tuple[machine.Machine, dict[str, int]]:
+        process = os.getpid()
+        if self._closed:
+            raise RuntimeError("this JavaScript runtime is closed")
+        here = self._loaded.get(process) or self._loaded.setdefault(process, _Loaded())
+        if not here.runner:
+            with here.lock:
+                if not here.runner:
+                    engine = machine.engine(parallel=process == self._first)
+                    module, here.notes = self._module(engine)
+                    here.runner = machine.Machine(engine, module, instances=self._instances)
+        return here.runner, here.notes
 
-    def _module(self, engine: wasmtime.Engine) -> wasmtime.Module:
+    def _module(self, engine: wasmtime.Engine) -> tuple[wasmtime.Module, dict[str, int]]:
         package = importlib.resources.files("orchestrator_nodes_std.sandbox")
-        # What the image is made by is part of it, so that a newer release never takes an older one's.
-        parts = [
-            package.joinpath(name).read_text("utf-8")
-            for name in ("driver.js", "javascript.py", "wasm.py", "machine.py")
-        ]
+        driver, *made_by = (package.joinpath(name).read_text("utf-8") for name in _MADE_BY)
         binary = _reactor()
-        key = cache.key_of(importlib.metadata.version("wasmtime"), cache.processor(), binary, *parts)
+        key = cache.key_of(importlib.metadata.version("wasmtime"), cache.processor(), binary, driver, *made_by)
         entry = self._cache.load(key)
         if entry:
             with contextlib.suppress(wasmtime.WasmtimeError):
-                module = wasmtime.Module.deserialize(engine, entry.code)
-                self._notes = entry.notes
-                return module
-        image, self._notes = _image(binary, parts[0])
+                return wasmtime.Module.deserialize(engine, entry.code), entry.notes
+        image, notes = _image(binary, driver, parallel=os.getpid() == self._first)
         module = wasmtime.Module(engine, image)
-        self._cache.store(key, cache.Entry(self._notes, bytes(module.serialize())))
-        return module
+        self._cache.store(key, cache.Entry(notes, bytes(module.serialize())))
+        return module, notes
+
+
+def _answer(guest: machine.Guest, notes: Mapping[str, int], request: bytearray, limits: Limits) -> bytearray:
+    """What `run` answers for `request`."""
+    at = notes["inbox"] if len(request) <= _INBOX else guest.call("malloc", len(request))
+    if not at:
+        raise SandboxError("memory_limit", "the input does not fit into the memory limit")
+    guest.write(request, at)
+    text = guest.call("run", at) % 2**32
+    if text in (0, 2**32 - 1):
+        if guest.size() > limits.memory - _ALMOST_FULL:
+            raise SandboxError("memory_limit", f"more than {limits.memory} bytes of memory were needed")
+        if text:
+            raise SandboxError("input", "the input nests too deeply")
+        raise SandboxError("crashed", "the guest gave no answer")
+    size = _number(guest.read(notes["length"], 4))
+    if size - 1 > limits.output and guest.read(text, 1) != b"e":
+        raise SandboxError("output_limit", f"the result has more than {limits.output} bytes")
+    return guest.read(text, min(size, limits.output + _MAX_REPORT))
 
 
 def _seed(seed: int) -> list[int]:
@@ -524,6 +538,8 @@ def _fail(answer: bytearray, source: str | None, logs: tuple[LogLine, ...], *, f
         code, message, stack = str(report["code"]), str(report["message"]), str(report["stack"])
     except (ValueError, TypeError, KeyError):
         raise SandboxError("crashed", "the guest gave no answer", logs=logs) from None
+    if code not in _REPORTED:
+        raise SandboxError("crashed", "the guest gave no answer", logs=logs)
     if full and code == "exception" and message == "null was thrown":  # there was no memory for an error
         code, message = "memory_limit", "out of memory"
     line, snippet = _place(source, code, message, stack) if source is not None else (None, None)

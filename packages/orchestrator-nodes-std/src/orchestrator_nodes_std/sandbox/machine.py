@@ -26,9 +26,13 @@ _WASM_STACK = 2 * 1024 * 1024  # bytes of native stack: enough for a language to
 _THREAD_STACK = 3 * 1024 * 1024  # the guest's, and room for what lies around it
 
 
-def engine(*, optimise: bool = True) -> wasmtime.Engine:
-    """An engine as every guest needs it. Code compiled by one such engine runs in another."""
+def engine(*, optimise: bool = True, parallel: bool = True) -> wasmtime.Engine:
+    """An engine as every guest needs it. Code compiled by one such engine runs in another.
+
+    `parallel`: compile on several threads. Where the process was forked, the threads of that pool may be gone.
+    """
     config = wasmtime.Config()
+    config.parallel_compilation = parallel
     config.epoch_interruption = True
     config.max_wasm_stack = _WASM_STACK
     config.cranelift_opt_level = "speed" if optimise else "none"
@@ -68,10 +72,8 @@ class Clock:
         """Count a guest in; answers after how many steps from now `seconds` will have passed."""
         with self._changed:
             now = time.monotonic()
-            # A thread does not survive a fork; its object tells.
-            if self._thread is None or not self._thread.is_alive():
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="sandbox-clock", daemon=True)
-                self._asleep = True
                 self._thread.start()
             if self._asleep:
                 self._asleep = False
@@ -93,7 +95,7 @@ class Clock:
             self._closed = True
             self._changed.notify()
             thread = self._thread
-        if thread and thread.is_alive():
+        if thread:
             thread.join()
 
     def _run(self) -> None:
@@ -196,6 +198,7 @@ class Machine:
         self._clock = Clock(target)
         self._instances = instances
         self._free = threading.Semaphore(instances)
+        self._closed = False
         self._idle: list[Guest] = []
         first = self._new(Limits())
         self._memory = ctypes.create_string_buffer(bytes(first.read(0, first.size())), first.size())
@@ -205,12 +208,15 @@ class Machine:
     def guest(self, limits: Limits) -> Iterator[Guest]:
         """A guest in its first state, under `limits`. To be entered on a thread that `on_large_stack` runs on."""
         with self._free:
+            if self._closed:
+                raise RuntimeError("the sandbox is closed")
             try:
                 guest = self._idle.pop()
             except IndexError:
                 guest = self._new(limits)
-            guest.allow(limits, self._clock.begin(limits.time))
+            steps = self._clock.begin(limits.time)
             try:
+                guest.allow(limits, steps)
                 yield guest
             finally:
                 self._clock.end()
@@ -229,6 +235,7 @@ class Machine:
         """Wait for the calls that are running, then stop."""
         for _ in range(self._instances):
             self._free.acquire()
+        self._closed = True
         self._clock.close()
         while self._idle:
             self._idle.pop().close()

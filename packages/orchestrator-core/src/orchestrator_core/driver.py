@@ -1,0 +1,481 @@
+"""The driver of one execution: feeds its machine, commits its events, carries out its commands."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import attrs
+
+from orchestrator_core.codec import check_json, copy_json
+from orchestrator_core.commands import CancelAttempt, CancelChild, Command, Evaluate, RunAttempt, StartChild, StartTimer
+from orchestrator_core.configs import PreparedConfig, prepare_config
+from orchestrator_core.errors import DocumentError, NodeError, OrchestratorError
+from orchestrator_core.events import (
+    AttemptFailed,
+    AttemptSucceeded,
+    AttemptWaited,
+    Evaluated,
+    Event,
+    TimerFired,
+    TimerKind,
+)
+from orchestrator_core.expressions import ABSENT, Code, ExpressionError, Names, NotNative, compile_template, read, truthy
+from orchestrator_core.graph import Plan
+from orchestrator_core.machine import Machine
+from orchestrator_core.nodes import LanguageError, NodeContext, NodeFunction, WaitRequested
+from orchestrator_core.state import Record, Scope
+from orchestrator_core.types import Failure, Json, LogLine, Result
+from orchestrator_core.validation import migrate
+
+if TYPE_CHECKING:
+    from orchestrator_core.engine import Engine
+
+__all__ = ["Driver"]
+
+_SCALARS = frozenset([str, int, bool, type(None)])
+_MAX_REPEATED = 100
+
+
+@attrs.frozen(eq=False)
+class _Prepared:
+    """What every attempt of a node needs, worked out once."""
+
+    function: NodeFunction
+    config: PreparedConfig
+    ready: Any
+    pure: bool
+    node_id: str
+    type_name: str
+    ports: frozenset[str] | None
+    secret: bool
+
+
+class Driver:
+    """Drives one execution. All its methods run in the engine's event loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        machine: Machine,
+        *,
+        fence: int = 0,
+        ended: Callable[[Result], None] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.machine = machine
+        self.fence = fence
+        self.finished = anyio.Event()
+        self.failure: BaseException | None = None
+        self.committed = 0
+        self._ended = ended
+        self._uncommitted: list[Event] = []
+        self._held: list[Command] = []
+        self._committing = False
+        self._scopes: dict[str, anyio.CancelScope] = {}
+        self._more: anyio.Event | None = None
+        self._observe = bool(engine.manager.hook.observe_event.get_hookimpls())
+        self._execution: Mapping[str, Json] = {}
+
+    # --- in ---------------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """The time of the next event: the clock's, but never before the last event's."""
+        return max(self.engine.clock.time(), self.machine.now)
+
+    async def begin(self, event: Event) -> None:
+        """Take in the start event."""
+        await self.receive(event)
+
+    async def go_on(self, events: Sequence[Event]) -> None:
+        """Replay a journal and do again what is outstanding."""
+        self.committed = len(events)
+        step = self.machine.replay(events)
+        self._uncommitted += step.events
+        if self.machine.ended is not None:
+            self._finish()
+            return
+        for command in step.commands:
+            if isinstance(command, RunAttempt) and command.record.node.on_lost == "fail":
+                failure = Failure("lost", "the process that ran this attempt was lost, and `on_lost` is `fail`")
+                self.engine.put(self, AttemptFailed(self.now(), command.path, command.number, failure))
+            else:
+                self._held.append(command)
+        await self._commit()
+        self.engine.wake()
+
+    async def receive(self, event: Event) -> None:
+        """Feed the machine, commit what comes of it, and carry out what it asks for.
+
+        Raises:
+            IllegalEvent: No history can produce the event here; nothing has changed.
+        """
+        if self.failure is not None or self.finished.is_set():
+            return
+        step = self.machine.receive(event)
+        if step.events:
+            self._uncommitted += step.events
+            self._held += step.commands
+            if not self._committing:
+                await self._commit()
+            self.engine.wake()
+
+    async def _commit(self) -> None:
+        """Write what is to be written; whoever comes meanwhile leaves theirs to the one who writes."""
+        self._committing = True
+        engine, machine = self.engine, self.machine
+        try:
+            while self._uncommitted or self._held:
+                batch, self._uncommitted = self._uncommitted, []
+                commands, self._held = self._held, []
+                if batch:
+                    await engine.journal.append(engine.tenant, machine.execution_id, self.committed, self.fence, batch)
+                    self.committed += len(batch)
+                    self._publish(batch)
+                for command in commands:
+                    self._dispatch(command)
+        except OrchestratorError as error:
+            self.stop(error)
+        finally:
+            self._committing = False
+        if machine.ended is not None and not self._uncommitted and not self.finished.is_set():
+            self._finish()
+
+    def _publish(self, batch: Sequence[Event]) -> None:
+        if self._observe:
+            for event in batch:
+                self.engine.manager.hook.observe_event(execution_id=self.machine.execution_id, event=event)
+        if self._more is not None:
+            self._more.set()
+            self._more = None
+
+    def _finish(self) -> None:
+        self.finished.set()
+        if self._more is not None:
+            self._more.set()
+            self._more = None
+        self.engine.forget(self.machine.execution_id)
+        if self._ended is not None:
+            self._ended(self.machine.result())
+
+    def stop(self, failure: BaseException) -> None:
+        """Give the execution up here, without an event: its journal stays as it is."""
+        if self.finished.is_set():
+            return
+        self.failure = failure
+        for scope in list(self._scopes.values()):
+            scope.cancel()
+        self.finished.set()
+        if self._more is not None:
+            self._more.set()
+        self.engine.forget(self.machine.execution_id)
+
+    async def read(self, after: int) -> Sequence[Event]:
+        """Committed events."""
+        return await self.engine.journal.read(self.engine.tenant, self.machine.execution_id, after)
+
+    async def wait_for_more(self, after: int) -> None:
+        """Return when there are more than ``after`` committed events, or the execution has ended."""
+        if self.committed > after or self.finished.is_set():
+            return
+        if self._more is None:
+            self._more = anyio.Event()
+        await self._more.wait()
+
+    def child_id(self, path: str) -> str:
+        """The id of the child execution of a node: the same whenever it is asked for."""
+        return f"exe_{hashlib.sha256(f'{self.machine.execution_id}/{path}'.encode()).hexdigest()[:24]}"
+
+    # --- out --------------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, command: Command) -> None:
+        if isinstance(command, StartTimer):
+            self.engine.start_timer(self, command)
+        elif isinstance(command, CancelAttempt):
+            scope = self._scopes.pop(command.path, None)
+            if scope is not None:
+                scope.cancel()
+        else:
+            self.engine.put(self, command)
+
+    def timer_fired(self, path: str, kind: TimerKind, due: float) -> None:
+        """A timer of this execution came due."""
+        self.engine.put(self, TimerFired(max(self.now(), due), path, kind))
+
+    async def perform(self, job: Any, scope: anyio.CancelScope) -> None:
+        """Do one job in a worker whose scope is given."""
+        if self.finished.is_set():
+            return
+        if isinstance(job, RunAttempt):
+            record = job.record
+            if record.number != job.number or record.path in self._scopes or record.finished_at is not None:
+                return  # it was cancelled while it was queued
+            path = job.path
+            self._scopes[path] = scope
+            event: Event = await self._attempt(record)
+            if self._scopes.pop(path, None) is None:
+                return  # cancelled: whatever it gave is stale
+            await self.receive(event)
+        elif isinstance(job, Evaluate):
+            await self.receive(await self._answer(job))
+        elif isinstance(job, StartChild):
+            try:
+                await self.engine.start_child(self, job)
+            except OrchestratorError as error:
+                self.stop(error)
+        elif isinstance(job, CancelChild):
+            await self.engine.cancel_child(self, job)
+        else:
+            await self.receive(job)
+
+    # --- attempts ---------------------------------------------------------------------------------------------------
+
+    def _prepare(self, plan: Plan, index: int) -> _Prepared:
+        node = plan.nodes[index]
+        kind = self.engine.registry.node_types[node.type]
+        if kind.function is None:
+            raise OrchestratorError(f"{node.type} is a group and has no function")
+        config = prepare_config(kind, migrate(node, kind).config)
+        ports = kind.ports_for(node.config)
+        prepared = _Prepared(
+            function=kind.function,
+            config=config,
+            ready=config.ready,
+            pure=kind.pure,
+            node_id=node.id,
+            type_name=kind.name,
+            ports=None if ports is None else frozenset([*ports, "error"]),
+            secret=config.secret,
+        )
+        plan.notes[index] = prepared
+        return prepared
+
+    async def _attempt(self, record: Record) -> Event:
+        machine, engine = self.machine, self.engine
+        plan = record.frame.plan
+        prepared: _Prepared = plan.notes[record.index] or self._prepare(plan, record.index)
+        value = record.input
+        if not prepared.pure and type(value) not in _SCALARS:
+            # An effectful function may keep or change what it gets; what others see must not change with it.
+            value = copy_json(value)
+        ctx = NodeContext(
+            engine,
+            machine.execution_id,
+            prepared.node_id,
+            record.path,
+            record.number,
+            record.at_due if prepared.pure else engine.clock.time(),
+            machine.seed,
+            record.inputs if record.inputs is not None else {"main": record.input},
+            machine.payload,
+            machine.timers.get((record.path, "timeout")) if machine.timers else None,
+            record.resumed,
+        )
+        path, number = record.path, record.number
+        try:
+            config = prepared.ready
+            if config is None:
+                config = await prepared.config.make(self._names(record.scope(), prepared.secret), self)
+            result = await prepared.function(ctx, config, value)
+            outputs = self._outputs(ctx, result, prepared)
+        except WaitRequested as request:
+            return AttemptWaited(self.now(), path, number, request.wait, self._logs(ctx, prepared))
+        except Exception as error:  # noqa: BLE001 - whatever a node function raises fails its attempt
+            failure = _failure_of(error)
+            if prepared.secret:
+                failure = attrs.evolve(
+                    failure, message=self._masked(failure.message), data=self._masked(failure.data)
+                )
+            return AttemptFailed(self.now(), path, number, failure, self._logs(ctx, prepared))
+        return AttemptSucceeded(
+            self.now(), path, number, outputs, self._logs(ctx, prepared) if ctx.log_lines else ()
+        )
+
+    def _outputs(self, ctx: NodeContext, result: Any, prepared: _Prepared) -> dict[str, Json]:
+        """What an attempt delivers, checked to be JSON and shared with nobody."""
+        if ctx.emitted is None:
+            if type(result) in _SCALARS and (type(result) is not str or result.isascii()):
+                return {"main": result}
+            outputs = {"main": result}
+        else:
+            if result is not None:
+                raise NodeError(
+                    "the function emitted and returned a value: do one or the other", code="bad_output"
+                )
+            outputs = ctx.emitted
+            unknown = [port for port in outputs if prepared.ports is not None and port not in prepared.ports]
+            if unknown:
+                listed = ", ".join(sorted(prepared.ports or ()))
+                raise NodeError(f"{prepared.type_name} has no port {unknown[0]!r}: it has {listed}", code="bad_output")
+        for port, value in outputs.items():
+            if fault := check_json(value):
+                raise NodeError(f"what it gave on {port!r} is not JSON: {fault}", code="bad_output")
+        copied: dict[str, Json] = copy_json(outputs)
+        return self._masked(copied) if prepared.secret else copied  # type: ignore[no-any-return]  # an object stays one
+
+    def _logs(self, ctx: NodeContext, prepared: _Prepared) -> tuple[LogLine, ...]:
+        lines = ctx.log_lines
+        if not prepared.secret:
+            return lines
+        return tuple(attrs.evolve(line, message=self._masked(line.message)) for line in lines)
+
+    def _masked(self, value: Any) -> Any:
+        return mask(value, self.engine.secrets.values())
+
+    # --- expressions ------------------------------------------------------------------------------------------------
+
+    def _names(self, scope: Scope, secret: bool = False) -> Names:
+        if not self._execution:
+            machine = self.machine
+            self._execution = {"id": machine.execution_id, "workflow": machine.plan.workflow.id}
+        return Names(
+            scope,
+            self.machine.payload,
+            self.machine.vars,
+            self._execution,
+            self.engine.secrets if secret else None,
+        )
+
+    async def _answer(self, command: Evaluate) -> Evaluated:
+        """Evaluate a template of the document itself."""
+        names = self._names(command.scope)
+        path, question = command.path, command.question
+        try:
+            template = compile_template(command.template)
+            value = template.build(await self.values(template.codes, names))
+        except ExpressionError as error:
+            return Evaluated(self.now(), path, question, error=Failure("expression", str(error)))
+        if question in {"when", "until"}:
+            value = truthy(value)
+        elif question == "for_each" and not isinstance(value, list):
+            message = f"for_each gave {_short(value)}, which is no list"
+            return Evaluated(self.now(), path, question, error=Failure("not_a_list", message))
+        return Evaluated(self.now(), path, question, value)
+
+    async def values(self, codes: Sequence[Code], names: Names) -> list[Any]:
+        """The value of each expression: plain paths at once, all others in one call of the sandbox.
+
+        Raises:
+            ExpressionError: One failed.
+        """
+        results: list[Any] = []
+        rest: list[int] = []
+        for number, code in enumerate(codes):
+            try:
+                value = read(code, names)
+            except NotNative:
+                rest.append(number)
+                value = None
+            results.append(value)
+        if rest:
+            wanted = [codes[number] for number in rest]
+            data, undefined = names.data(wanted)
+            sources = [self._around(code.source, undefined) for code in wanted]
+            for number, answer in zip(rest, await self._evaluate(sources, data), strict=True):
+                if answer.kind == "error":
+                    raise ExpressionError(f"{{{{ {codes[number].source} }}}}: {answer.message}")
+                results[number] = answer.value if answer.kind == "value" else ABSENT
+        return results
+
+    async def values_each(self, codes: Sequence[Code], names: Names, items: Sequence[Json]) -> list[list[Any]]:
+        """The values of the expressions for each item, in at most one call of the sandbox.
+
+        Raises:
+            ExpressionError: One failed.
+        """
+        try:
+            return [
+                [read(code, attrs.evolve(names, scope=_with_item(names.scope, item, index))) for code in codes]
+                for index, item in enumerate(items)
+            ]
+        except NotNative:
+            pass
+        data, undefined = names.data(codes)
+        undefined = [name for name in undefined if name not in {"item", "index"}]
+        inner = ", ".join(f"() => ({self._around(code.source, undefined)})" for code in codes)
+        source = (
+            "$items.map((item, index) => "
+            f"[{inner}].map(f => {{ const v = f(); return v === undefined ? {{}} : {{v}}; }}))"
+        )
+        data.pop("item", None)
+        data.pop("index", None)
+        answer = (await self._evaluate([source], {**data, "$items": list(items)}))[0]
+        if answer.kind != "value":
+            raise ExpressionError(answer.message)
+        return [[cell.get("v", ABSENT) for cell in row] for row in answer.value]
+
+    async def _evaluate(self, sources: Sequence[str], data: Mapping[str, Json]) -> Sequence[Any]:
+        try:
+            language = self.engine.language("javascript")
+            return await language.evaluate(sources, data, seed=self.machine.seed, now=self.machine.now)
+        except LanguageError as error:
+            raise ExpressionError(error.message) from None
+        except OrchestratorError as error:
+            raise ExpressionError(f"only plain paths can be evaluated: {error}") from None
+
+    def _around(self, source: str, undefined: Sequence[str]) -> str:
+        """Give an expression the plugins' functions that it names, and the names that are undefined here."""
+        functions = {name: text for name, text in self.engine.registry.functions.items() if name in source}
+        if not functions and not undefined:
+            return source
+        names = ", ".join([*functions, *undefined])
+        return f"(({names}) => ({source}))({', '.join(f'({text})' for text in functions.values())})"
+
+
+def _with_item(scope: Scope, item: Json, index: int) -> Scope:
+    return attrs.evolve(scope, item=item, index=index)
+
+
+def _failure_of(error: Exception) -> Failure:
+    if isinstance(error, NodeError):
+        return Failure(
+            error.code, error.message, data=error.data, retryable=error.retryable, retry_after=error.retry_after
+        )
+    if isinstance(error, ExpressionError):
+        return Failure("expression", str(error))
+    if isinstance(error, DocumentError):
+        return Failure("bad_config", str(error))
+    if isinstance(error, LanguageError):
+        data = {"line": error.line, "snippet": error.snippet}
+        return Failure(error.code, error.message, data=data)
+    if isinstance(error, OrchestratorError):
+        return Failure(error.code, str(error))
+    # An exception that says nothing may be a passing one (the law: it is retryable).
+    return Failure("exception", f"{type(error).__name__}: {error}", retryable=True)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_REPEATED else text[:_MAX_REPEATED] + "…"
+
+
+def mask(value: Any, secrets: Any) -> Any:
+    """A JSON value in which every secret, also encoded or inside a longer text, is replaced by ``***``."""
+    forms: set[str] = set()
+    for secret in secrets:
+        if secret:
+            data = secret.encode()
+            forms |= {secret, urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret), data.hex()}
+            # A secret inside base64 of something longer: at each of the three offsets its inner digits are the same.
+            for offset in range(3):
+                encoded = base64.b64encode(b"\0" * offset + data).decode().rstrip("=")
+                inner = encoded[(0, 2, 3)[offset] : len(encoded) - (1 if (len(data) + offset) % 3 else 0)]
+                if len(inner) >= 6:
+                    forms |= {inner, inner.replace("+", "-").replace("/", "_")}
+    return _mask(value, sorted(forms, key=len, reverse=True)) if forms else value
+
+
+def _mask(value: Any, forms: Sequence[str]) -> Any:
+    if isinstance(value, str):
+        for form in forms:
+            value = value.replace(form, "***")
+        return value
+    if isinstance(value, list):
+        return [_mask(item, forms) for item in value]
+    if isinstance(value, dict):
+        return {_mask(key, forms): _mask(item, forms) for key, item in value.items()}
+    return value

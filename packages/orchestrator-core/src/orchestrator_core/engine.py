@@ -1,0 +1,512 @@
+"""The engine: one driver for asyncio and trio that runs machines over a journal.
+
+How attempts run: *workers* take jobs from one queue. A node function that never suspends is stepped inside the worker
+without a task of its own; where it suspends, the next worker goes on with the queue. So a chain of quick nodes costs no
+task switch, and ten thousand slow ones wait side by side. A worker has one cancel scope; cancelling an attempt cancels
+its worker, and another takes over the queue. There is one heap of timers for the whole engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets as random_bytes
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import attrs
+
+from orchestrator_core import plugins as plugin_system
+from orchestrator_core.commands import CancelAttempt, CancelChild, Command, Evaluate, RunAttempt, StartChild, StartTimer
+from orchestrator_core.document import Workflow
+from orchestrator_core.driver import Driver
+from orchestrator_core.errors import DocumentError, Fault, OrchestratorError
+from orchestrator_core.events import CancelRequested, ChildEnded, Event, ExecutionStarted, SignalReceived, TimerKind
+from orchestrator_core.graph import Plan, make_plan
+from orchestrator_core.journal import Journal, MemoryJournal
+from orchestrator_core.machine import Machine
+from orchestrator_core.nodes import Blobs, HttpClient, HttpPolicy, Language, NodeType
+from orchestrator_core.types import ExecutionStatus, Json, Pins, Result
+from orchestrator_core.validation import validate
+
+__all__ = ["Clock", "Engine", "Execution", "SystemClock"]
+
+# A worker lets others run after so many jobs that never suspended.
+_FAIR = 64
+_PLANS = 128
+
+
+class Clock(Protocol):
+    """Where the engine gets its time from; tests give it a virtual one."""
+
+    def time(self) -> float:
+        """Seconds since 1970."""
+        ...
+
+    async def sleep_until(self, due: float) -> None:
+        """Return when :meth:`time` has reached ``due``."""
+        ...
+
+
+class SystemClock:
+    """The clock on the wall."""
+
+    def time(self) -> float:
+        """See :class:`Clock`."""
+        return time.time()
+
+    async def sleep_until(self, due: float) -> None:
+        """See :class:`Clock`. Sleeps in pieces, so that a clock that is set is noticed."""
+        while (left := due - time.time()) > 0:
+            await anyio.sleep(min(left, 60.0))
+
+
+class Execution:
+    """A handle to an execution: follow it, signal it, cancel it, wait for its result."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    @property
+    def id(self) -> str:
+        """``exe_…``."""
+        return self._driver.machine.execution_id
+
+    @property
+    def status(self) -> ExecutionStatus:
+        """Where it stands now."""
+        return self._driver.machine.status
+
+    def snapshot(self) -> Result:
+        """The records as they stand now."""
+        return self._driver.machine.result()
+
+    async def result(self) -> Result:
+        """Wait until it has ended, and return its result whatever its status.
+
+        Raises:
+            OrchestratorError: The engine was closed before it ended, or its journal failed.
+        """
+        await self._driver.finished.wait()
+        if self._driver.failure is not None:
+            raise self._driver.failure
+        return self._driver.machine.result()
+
+    async def events(self, *, after: int = 0) -> AsyncIterator[Event]:
+        """Every committed event from number ``after`` on, until the execution has ended."""
+        driver = self._driver
+        while True:
+            batch = await driver.read(after)
+            for event in batch:
+                yield event
+            after += len(batch)
+            if not batch and driver.finished.is_set():
+                return
+            await driver.wait_for_more(after)
+
+    async def signal(self, path: str, name: str, payload: Json = None, *, id: str | None = None) -> None:
+        """Send a message to a node that waits for it, or will. The same ``id`` counts once.
+
+        Raises:
+            IllegalEvent: There is no such node.
+        """
+        driver = self._driver
+        await driver.receive(SignalReceived(driver.now(), path, name, id or random_bytes.token_hex(8), payload))
+
+    async def cancel(self, path: str = "") -> None:
+        """Cancel the execution, or one group in it. Returns when it is requested, not when it has ended.
+
+        Raises:
+            IllegalEvent: There is no such group.
+        """
+        driver = self._driver
+        await driver.receive(CancelRequested(driver.now(), path))
+
+
+class Engine:
+    """Runs workflows. Use it as an async context manager; one engine runs any number of executions side by side.
+
+    Args:
+        plugins: Plugin objects or modules beside the installed ones.
+        discover: Whether to load the plugins that are installed (entry points ``orchestrator.plugins``).
+        node_types: Node types of the program itself; these need no plugin and no prefix.
+        callables: The functions that ``call`` nodes may name.
+        workflows: The stored workflows that ``workflow`` nodes may name.
+        secrets: What ``{{ secrets.name }}`` stands for.
+        variables: What ``{{ vars.name }}`` stands for.
+        http: What ``ctx.http`` may reach.
+        journal: Where events are kept; in memory unless given.
+        tenant: Whose executions these are, for the journal.
+        clock: The time.
+    """
+
+    def __init__(
+        self,
+        *,
+        plugins: Iterable[object] = (),
+        discover: bool = True,
+        node_types: Sequence[NodeType] = (),
+        callables: Mapping[str, Callable[..., Any]] | None = None,
+        workflows: Iterable[Workflow] = (),
+        secrets: Mapping[str, str] | None = None,
+        variables: Mapping[str, Json] | None = None,
+        http: HttpPolicy | None = None,
+        journal: Journal | None = None,
+        blobs: Blobs | None = None,
+        tenant: str = "default",
+        clock: Clock | None = None,
+    ) -> None:
+        self.manager = plugin_system.make_manager(plugins, discover=discover)
+        self.registry = plugin_system.make_registry(self.manager, node_types)
+        self.workflows = {workflow.id: workflow for workflow in workflows}
+        self.callables: Mapping[str, Callable[..., Any]] = dict(callables or {})
+        self.secrets: Mapping[str, str] = dict(secrets or {})
+        self.variables: Mapping[str, Json] = dict(variables or {})
+        self.journal: Journal = journal if journal is not None else MemoryJournal()
+        self.tenant = tenant
+        self.clock: Clock = clock if clock is not None else SystemClock()
+        self._policy = http if http is not None else HttpPolicy()
+        self._blobs = blobs
+        self._http: HttpClient | None = None
+        self._plans: dict[tuple[int, str | None], tuple[Workflow, Plan]] = {}
+        self._drivers: dict[str, Driver] = {}
+        self._ready: deque[tuple[Driver, Any]] = deque()
+        self._coming = 0  # workers that were spawned and have not begun
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._group: anyio.abc.TaskGroup | None = None
+        self._open = False
+        self._timers: list[tuple[float, int, Driver, str, TimerKind]] = []
+        self._timer_serial = 0
+        self._timer_scope: anyio.CancelScope | None = None
+        self._timer_due = float("inf")
+        self._compact_at = 1024
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._open:
+            raise OrchestratorError("this engine is open already: use one `async with` for it")
+        # On asyncio a task costs a fifth of one in an anyio task group (docs/decisions/0004-workers.md).
+        if not _on_asyncio():
+            self._group = anyio.create_task_group()
+            await self._group.__aenter__()
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop what still runs. What is in the journal stays there, and can be resumed."""
+        self._open = False
+        for driver in list(self._drivers.values()):
+            driver.stop(OrchestratorError("the engine was closed before the execution ended"))
+        if self._timer_scope is not None:
+            self._timer_scope.cancel()
+        if self._group is not None:
+            group, self._group = self._group, None
+            await group.__aexit__(kind, error, traceback)
+        with anyio.CancelScope(shield=True):
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+            if self._http is not None:
+                await self._http.aclose()
+                self._http = None
+            for language in self.registry.languages.values():
+                await language.aclose()
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        workflow: Workflow,
+        payload: Json = None,
+        *,
+        start: str | None = None,
+        pins: Pins | None = None,
+        seed: int | None = None,
+    ) -> Result:
+        """Run a workflow to its end and return its result, whatever its status.
+
+        Args:
+            workflow: What to run.
+            payload: What starts it, any JSON value.
+            start: The trigger that starts it, where there are several.
+            pins: Path -> port -> value: nodes that give this instead of running.
+            seed: Makes what is random reproducible.
+
+        Raises:
+            DocumentError: The workflow cannot run here; all faults, with their places.
+        """
+        execution = await self.start(workflow, payload, start=start, pins=pins, seed=seed)
+        try:
+            return await execution.result()
+        except anyio.get_cancelled_exc_class():
+            execution._driver.stop(OrchestratorError("the run was cancelled from outside"))  # noqa: SLF001 - its own handle
+            raise
+
+    async def start(
+        self,
+        workflow: Workflow,
+        payload: Json = None,
+        *,
+        start: str | None = None,
+        pins: Pins | None = None,
+        seed: int | None = None,
+    ) -> Execution:
+        """Start a workflow and return a handle at once. See :meth:`run`."""
+        return Execution(await self._start(workflow, payload, start=start, pins=pins, seed=seed))
+
+    def run_sync(
+        self,
+        workflow: Workflow,
+        payload: Json = None,
+        *,
+        start: str | None = None,
+        pins: Pins | None = None,
+        seed: int | None = None,
+        backend: str = "asyncio",
+    ) -> Result:
+        """Open the engine, :meth:`run`, close it: for programs that have no event loop."""
+
+        async def main() -> Result:
+            async with self:
+                return await self.run(workflow, payload, start=start, pins=pins, seed=seed)
+
+        return anyio.run(main, backend=backend)
+
+    async def resume(self, workflow: Workflow, execution_id: str, *, fence: int = 0) -> Execution:
+        """Go on with an execution from its journal: what was outstanding is done again.
+
+        Args:
+            workflow: The version that it was started with.
+            execution_id: Which execution.
+            fence: Newer than that of whoever ran it before, where the journal may still be written to by them.
+
+        Raises:
+            OrchestratorError: The journal does not know it, or it belongs to another workflow.
+        """
+        return Execution(await self._resume(workflow, execution_id, fence, None))
+
+    def validate(self, workflow: Workflow) -> list[Fault]:
+        """Everything that is wrong with a workflow here, in document order. Runs nothing."""
+        return validate(workflow, self.registry, stored=self.workflows)
+
+    def plan(self, workflow: Workflow, start: str | None = None) -> Plan:
+        """The checked plan of a workflow. Kept for the next run of the same object.
+
+        Raises:
+            DocumentError: With every fault and its place.
+        """
+        key = (id(workflow), start)
+        kept = self._plans.get(key)
+        if kept is not None and kept[0] is workflow:
+            return kept[1]
+        faults = self.validate(workflow)
+        if faults:
+            raise DocumentError(faults)
+        plan = make_plan(workflow, self.registry.describe, start=start)
+        if len(self._plans) >= _PLANS:
+            self._plans.pop(next(iter(self._plans)))
+        self._plans[key] = (workflow, plan)
+        return plan
+
+    async def _start(
+        self,
+        workflow: Workflow,
+        payload: Json,
+        *,
+        start: str | None = None,
+        pins: Pins | None = None,
+        seed: int | None = None,
+        execution_id: str | None = None,
+        ended: Callable[[Result], None] | None = None,
+    ) -> Driver:
+        self._check_open()
+        driver = Driver(self, Machine(self.plan(workflow, start)), ended=ended)
+        event = ExecutionStarted(
+            at=self.clock.time(),
+            execution_id=execution_id or f"exe_{random_bytes.token_hex(12)}",
+            payload=payload,
+            start=driver.machine.plan.start,
+            seed=random_bytes.randbits(48) if seed is None else seed,
+            pins=pins or {},
+            vars=self.variables,
+            workflow=workflow.id,
+            version=workflow.version,
+        )
+        self._drivers[event.execution_id] = driver
+        await driver.begin(event)
+        return driver
+
+    async def _resume(
+        self, workflow: Workflow, execution_id: str, fence: int, ended: Callable[[Result], None] | None
+    ) -> Driver:
+        self._check_open()
+        if execution_id in self._drivers:
+            raise OrchestratorError(f"{execution_id} runs here already")
+        events = await self.journal.read(self.tenant, execution_id)
+        if not events or not isinstance(events[0], ExecutionStarted):
+            raise OrchestratorError(f"the journal has no execution {execution_id}")
+        if events[0].workflow != workflow.id or events[0].version != workflow.version:
+            raise OrchestratorError(
+                f"{execution_id} runs {events[0].workflow!r} version {events[0].version}, "
+                f"not {workflow.id!r} version {workflow.version}"
+            )
+        driver = Driver(self, Machine(self.plan(workflow, events[0].start)), fence=fence, ended=ended)
+        self._drivers[execution_id] = driver
+        await driver.go_on(events)
+        return driver
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise OrchestratorError("the engine is not open: use it inside `async with Engine() as engine:`")
+
+    def forget(self, execution_id: str) -> None:
+        """A driver has ended."""
+        self._drivers.pop(execution_id, None)
+
+    # --- what stands behind a NodeContext ---------------------------------------------------------------------------
+
+    @property
+    def http(self) -> HttpClient:
+        """The HTTP client, made when it is first used."""
+        if self._http is None:
+            client = self.manager.hook.make_http_client(policy=self._policy)
+            if client is None:
+                raise OrchestratorError(
+                    "no plugin brings an HTTP client: install pluggable-orchestrator-nodes-std"
+                )
+            self._http = client
+        return self._http  # type: ignore[return-value]  # set above
+
+    @property
+    def blobs(self) -> Blobs:
+        """The store of bytes."""
+        if self._blobs is None:
+            raise OrchestratorError("this engine has no store for blobs: give it one, as Engine(blobs=...)")
+        return self._blobs
+
+    def language(self, name: str) -> Language:
+        """A language for user code.
+
+        Raises:
+            OrchestratorError: It is not installed.
+        """
+        language = self.registry.languages.get(name)
+        if language is None:
+            known = ", ".join(sorted(self.registry.languages)) or "none"
+            raise OrchestratorError(f"the language {name!r} is not installed; there is {known}")
+        return language
+
+    # --- workers ----------------------------------------------------------------------------------------------------
+
+    def put(self, driver: Driver, job: Any) -> None:
+        """Queue a job (a command to carry out, or an event to take in)."""
+        self._ready.append((driver, job))
+
+    def wake(self) -> None:
+        """See to it that somebody takes what is queued."""
+        if self._ready and not self._coming and self._open:
+            self._coming += 1
+            self._spawn(self._work())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._group is not None:
+            self._group.start_soon(_await, work)
+        else:
+            task = asyncio.get_running_loop().create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _work(self) -> None:
+        self._coming -= 1
+        ready = self._ready
+        done = 0
+        with anyio.CancelScope() as scope:
+            while ready and not scope.cancel_called:
+                driver, job = ready.popleft()
+                if ready and not self._coming:
+                    # Should this job suspend, somebody else goes on.
+                    self._coming += 1
+                    self._spawn(self._work())
+                await driver.perform(job, scope)
+                done += 1
+                if done % _FAIR == 0:
+                    await anyio.lowlevel.checkpoint()
+        self.wake()
+
+    # --- timers -----------------------------------------------------------------------------------------------------
+
+    def start_timer(self, driver: Driver, command: StartTimer) -> None:
+        """Keep a timer in the heap; the timer task sleeps until the earliest."""
+        timers = self._timers
+        if len(timers) >= self._compact_at:
+            timers[:] = [entry for entry in timers if entry[2].machine.has_timer(entry[3], entry[4], entry[0])]
+            heapify(timers)
+            self._compact_at = max(1024, 2 * len(timers))
+        self._timer_serial += 1
+        heappush(timers, (command.due, self._timer_serial, driver, command.path, command.kind))
+        if self._timer_scope is None:
+            self._timer_scope = anyio.CancelScope()
+            self._spawn(self._tick())
+        elif command.due < self._timer_due:
+            self._timer_scope.cancel()
+
+    async def _tick(self) -> None:
+        timers = self._timers
+        while timers and self._open:
+            due, _, driver, path, kind = timers[0]
+            if not driver.machine.has_timer(path, kind, due):
+                heappop(timers)
+                continue
+            self._timer_due = due
+            with anyio.CancelScope() as self._timer_scope:
+                await self.clock.sleep_until(due)
+                heappop(timers)
+                driver.timer_fired(path, kind, due)
+                self.wake()
+            await anyio.lowlevel.checkpoint()
+        self._timer_scope = None
+        self._timer_due = float("inf")
+
+    # --- children ---------------------------------------------------------------------------------------------------
+
+    async def start_child(self, parent: Driver, command: StartChild) -> None:
+        """Start a stored workflow for a node of ``parent``, or go on with it where the journal has it."""
+        workflow = self.workflows[command.workflow]
+        child_id = parent.child_id(command.path)
+
+        def ended(result: Result) -> None:
+            event = ChildEnded(parent.now(), command.path, result.status, result.output, result.error)
+            self.put(parent, event)
+            self.wake()
+
+        if await self.journal.read(self.tenant, child_id):
+            await self._resume(workflow, child_id, parent.fence, ended)
+        else:
+            await self._start(workflow, command.input, execution_id=child_id, seed=parent.machine.seed, ended=ended)
+
+    async def cancel_child(self, parent: Driver, command: CancelChild) -> None:
+        """Cancel the child execution of a node of ``parent``."""
+        child = self._drivers.get(parent.child_id(command.path))
+        if child is not None:
+            await child.receive(CancelRequested(child.now()))
+
+
+async def _await(work: Coroutine[Any, Any, None]) -> None:
+    await work
+
+
+def _on_asyncio() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
+
+

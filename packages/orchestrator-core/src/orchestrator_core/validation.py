@@ -1,0 +1,282 @@
+"""What can be judged of a workflow once the node types are known: types, ports, configs, references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from orchestrator_core import document
+from orchestrator_core.configs import prepare_config
+from orchestrator_core.document import Workflow, body_of
+from orchestrator_core.errors import DocumentError, Fault
+from orchestrator_core.expressions import ROOTS, ExpressionError, Template, compile_template, references
+from orchestrator_core.nodes import LanguageError, NodeType
+from orchestrator_core.plugins import Registry
+from orchestrator_core.types import Json, Node, Settings
+
+__all__ = ["migrate", "validate"]
+
+_MAX_NESTING = 16
+
+
+def validate(workflow: Workflow, registry: Registry, *, stored: Mapping[str, Workflow] | None = None) -> list[Fault]:
+    """Everything that is wrong with a workflow, in document order. Runs nothing.
+
+    Args:
+        workflow: What to judge.
+        registry: The node types and languages at hand.
+        stored: The workflows that ``workflow`` nodes may name; ``None``: not known, their names are not judged.
+    """
+    return list(_Check(registry, stored).graph(workflow, "$", depth=0, items=False))
+
+
+@attrs.frozen
+class _Check:
+    registry: Registry
+    stored: Mapping[str, Workflow] | None
+
+    def graph(self, workflow: Workflow, place: str, *, depth: int, items: bool) -> Iterator[Fault]:
+        """Args: items: it is a body inside a ``for_each``, where ``item`` and ``index`` exist."""
+        if depth > _MAX_NESTING:
+            yield Fault(f"groups are nested deeper than {_MAX_NESTING}", place)
+            return
+        faults = list(document.check(workflow, place))
+        yield from faults
+        if faults:
+            return
+        if depth and workflow.settings != attrs.evolve(Settings(), timeout=workflow.settings.timeout):
+            yield Fault("a body has only `timeout`: it shares the rest with what it stands in", f"{place}.settings")
+        upstream = _Upstream(workflow)
+        types: dict[str, NodeType] = {}
+        for index, node in enumerate(workflow.nodes):
+            at = f"{place}.nodes[{index}]"
+            kind = self.registry.node_types.get(node.type)
+            if kind is None:
+                yield Fault(f"there is no node type {node.type!r}: {self.registry.hint(node.type)}", f"{at}.type")
+                continue
+            types[node.id] = kind
+            yield from self._node(node, kind, at, upstream, depth=depth, items=items)
+        yield from _edges(workflow, types, place)
+        yield from self._template(workflow.output, f"{place}.output", upstream, None, items=items)
+
+    def _node(
+        self, node: Node, kind: NodeType, at: str, upstream: _Upstream, *, depth: int, items: bool
+    ) -> Iterator[Fault]:
+        if node.type_version is not None and node.type_version > kind.version:
+            yield Fault(
+                f"{node.type} is installed in version {kind.version}, not {node.type_version}: upgrade the plugin "
+                f"{kind.plugin!r}",
+                f"{at}.type_version",
+            )
+            return
+        if node.type_version is not None and node.type_version < kind.version and kind.migrate is None:
+            yield Fault(f"{node.type} {node.type_version} is no longer known, and has no migration", f"{at}.type_version")
+            return
+        if node.when is not None:
+            yield from self._template(node.when, f"{at}.when", upstream, node.id, items=items)
+        if node.for_each is not None:
+            yield from self._template(node.for_each, f"{at}.for_each", upstream, node.id, items=items)
+        if kind.group is not None:
+            for name in ("retry", "timeout"):
+                if getattr(node, name) is not None:
+                    yield Fault("a group is not tried again or timed: put it on the inner nodes", f"{at}.{name}")
+        if depth and node.type == "respond":
+            yield Fault("a respond node cannot stand inside a group: answer from the outer graph", f"{at}.type")
+        if not node.config and _no_settings_needed(kind):
+            return
+        yield from self._config(migrate(node, kind), kind, at, upstream, depth=depth, items=items)
+
+    def _config(
+        self, node: Node, kind: NodeType, at: str, upstream: _Upstream, *, depth: int, items: bool
+    ) -> Iterator[Fault]:
+        place = f"{at}.config"
+        if kind.group is not None:
+            yield from self._group(node, kind, place, upstream, depth=depth, items=items)
+            return
+        try:
+            prepared = prepare_config(kind, node.config, place)
+        except DocumentError as error:
+            yield from error.faults
+            return
+        inside = items or node.for_each is not None
+        yield from self._references(prepared.template, upstream, node.id, items=inside)
+        for template in prepared.each.values():
+            yield from self._references(template, upstream, node.id, items=True)
+        yield from self._code(node, kind, place)
+
+    def _code(self, node: Node, kind: NodeType, place: str) -> Iterator[Fault]:
+        """User code (a literal field ``source``) is parsed where its language is installed."""
+        source = node.config.get("source")
+        if "code" not in kind.capabilities or not isinstance(source, str):
+            return
+        name = node.config.get("language", "javascript")
+        language = self.registry.languages.get(name) if isinstance(name, str) else None
+        if language is None:
+            known = ", ".join(sorted(self.registry.languages)) or "none"
+            yield Fault(f"the language {name!r} is not installed (there is {known})", f"{place}.language")
+            return
+        try:
+            language.check(source, expression=False)
+        except LanguageError as error:
+            line = f" (line {error.line} of the source)" if error.line else ""
+            yield Fault(f"{error.message}{line}", f"{place}.source")
+
+    def _group(
+        self, node: Node, kind: NodeType, place: str, upstream: _Upstream, *, depth: int, items: bool
+    ) -> Iterator[Fault]:
+        rest = {key: value for key, value in node.config.items() if key not in {"body", "until"}}
+        shape = dict(rest)
+        if "body" in node.config:
+            shape["body"] = {}
+        try:
+            prepare_config(kind, shape, place)
+        except DocumentError as error:
+            yield from error.faults
+            return
+        name = node.config.get("workflow")
+        if self.stored is not None and name is not None:
+            if name not in self.stored:
+                known = ", ".join(sorted(self.stored)) or "none"
+                yield Fault(f"there is no workflow {name!r} (there are {known})", f"{place}.workflow")
+            elif cycle := self._calls(str(name), (str(name),)):
+                yield Fault(f"workflows call each other in a circle: {' -> '.join(cycle)}", f"{place}.workflow")
+        if "body" not in node.config:
+            return
+        try:
+            body = body_of(node, f"{place}.body")
+        except DocumentError as error:
+            yield from error.faults
+            return
+        inside = items or node.for_each is not None
+        yield from self.graph(body, f"{place}.body", depth=depth + 1, items=inside)
+        until = node.config.get("until")
+        if until is not None:
+            yield from self._template(until, f"{place}.until", _Upstream(body), None, items=inside)
+
+    def _calls(self, name: str, path: tuple[str, ...]) -> tuple[str, ...] | None:
+        """A circle among stored workflows that begins with ``path``."""
+        workflow = (self.stored or {}).get(name)
+        for called in _called(workflow.nodes) if workflow is not None else ():
+            if called in path:
+                return (*path[path.index(called) :], called)
+            if found := self._calls(called, (*path, called)):
+                return found
+        return None
+
+    def _template(
+        self, value: Json, place: str, upstream: _Upstream, node: str | None, *, items: bool
+    ) -> Iterator[Fault]:
+        if value is None:
+            return
+        try:
+            template = compile_template(value, place=place)
+        except ExpressionError as error:
+            at, _, message = str(error).partition(": ")
+            yield Fault(message, at)
+            return
+        for code in template.codes:
+            if "secrets" in code.roots:
+                yield Fault("secrets may only stand in fields that are declared secret", code.place)
+        yield from self._references(template, upstream, node, items=items)
+
+    def _references(
+        self, template: Template, upstream: _Upstream, node: str | None, *, items: bool
+    ) -> Iterator[Fault]:
+        for code, root, name in references(template):
+            if root in {"item", "index"} and not items:
+                yield Fault(f"`{root}` exists only where there is a for_each", code.place)
+            elif root == "nodes" and name is not None:
+                if name not in upstream.index:
+                    near = document.near(name, upstream.index)
+                    yield Fault(f"there is no node {name!r} to refer to{near}", code.place)
+                elif node is not None and not upstream.reaches(name, node):
+                    yield Fault(f"node {name!r} is not upstream of {node!r}: what it gives cannot be known here", code.place)
+        for code in template.codes:
+            if code.path is not None or code.literal is not None:
+                continue
+            language = self.registry.languages.get("javascript")
+            if language is None:
+                yield Fault(
+                    "only plain paths can be evaluated here: for JavaScript install pluggable-orchestrator-nodes-std",
+                    code.place,
+                )
+                continue
+            if code.source.isidentifier():
+                yield Fault(f"{code.source!r} is not known: expressions begin with {', '.join(ROOTS)}", code.place)
+                continue
+            try:
+                language.check(code.source, expression=True)
+            except LanguageError as error:
+                yield Fault(f"{{{{ {code.source} }}}}: {error.message}", code.place)
+
+
+def _no_settings_needed(kind: NodeType) -> bool:
+    return not any(field.default is attrs.NOTHING and field.init for field in attrs.fields(kind.config)) and not hasattr(
+        kind.config, "__attrs_post_init__"
+    )
+
+
+def _called(nodes: Sequence[Node]) -> Iterator[str]:
+    for node in nodes:
+        if node.type == "workflow" and isinstance(node.config.get("workflow"), str):
+            yield node.config["workflow"]
+
+
+def _edges(workflow: Workflow, types: Mapping[str, NodeType], place: str) -> Iterator[Fault]:
+    known: dict[str, Sequence[str] | None] = {}
+    for index, edge in enumerate(workflow.edges):
+        at = f"{place}.edges[{index}]"
+        source, target = types.get(edge.source), types.get(edge.target)
+        if source is not None and edge.port != "error":
+            if edge.source not in known:
+                node = next(node for node in workflow.nodes if node.id == edge.source) if callable(source.ports) else None
+                known[edge.source] = source.ports_for(node.config) if node is not None else source.ports_for({})
+            ports = known[edge.source]
+            if ports is not None and edge.port not in ports:
+                listed = ", ".join([*ports, "error"])
+                yield Fault(f"{source.name} has no port {edge.port!r}: it has {listed}", f"{at}.port")
+        if target is not None:
+            if target.trigger:
+                yield Fault(f"{edge.target!r} is a trigger: nothing can lead to it", f"{at}.target")
+            elif target.inputs is not None and edge.input not in target.inputs:
+                yield Fault(
+                    f"{target.name} has no input {edge.input!r}: it has {', '.join(target.inputs)}", f"{at}.input"
+                )
+
+
+class _Upstream:
+    """Whether one node is upstream of another. Each question costs at most the edges between the two."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        self.index = {node.id: number for number, node in enumerate(workflow.nodes)}
+        self._before: dict[str, list[str]] = {}
+        for edge in workflow.edges:
+            self._before.setdefault(edge.target, []).append(edge.source)
+        self._seen: dict[str, set[str]] = {}
+
+    def reaches(self, source: str, target: str) -> bool:
+        """Walks back from the target, remembering how far it has come for the next question about it."""
+        if source in self._before.get(target, ()):
+            return True
+        seen = self._seen.get(target)
+        if seen is None:
+            seen, todo = set(), list(self._before.get(target, ()))
+            while todo:
+                name = todo.pop()
+                if name not in seen:
+                    seen.add(name)
+                    todo += self._before.get(name, ())
+            self._seen = {target: seen}
+        return source in seen
+
+
+def migrate(node: Node, kind: NodeType) -> Node:
+    """The node with the config that its type reads now."""
+    if node.type_version is None or node.type_version >= kind.version or kind.migrate is None:
+        return node
+    config: dict[str, Any] = kind.migrate(dict(node.config), node.type_version)
+    return attrs.evolve(node, config=config, type_version=kind.version)
+
+
