@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from orchestrator_core import LanguageError, NodeContext, NodeError
+from orchestrator_core import DocumentError, Engine, LanguageError, NodeContext, NodeError, Workflow
 from orchestrator_nodes_std.code import CodeConfig, JavaScriptLanguage, code
 
 pytestmark = pytest.mark.anyio
@@ -225,3 +226,71 @@ def test_one_language_serves_one_event_loop_after_another_and_then_closes():
 
 def test_a_language_that_was_never_used_costs_nothing_to_close():
     anyio.run(JavaScriptLanguage().aclose)
+
+
+# --- through the engine ----------------------------------------------------------------------------------------------
+
+
+async def run(nodes, payload=None, edges=None, **engine):
+    """Run nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
+    ids = [node["id"] for node in nodes]
+    edges = list(itertools.pairwise(ids)) if edges is None else edges
+    document = {
+        "schema": 1,
+        "id": "flow",
+        "nodes": nodes,
+        "edges": [{"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges],
+    }
+    async with Engine(**engine) as opened:
+        return await opened.run(Workflow.from_dict(document), payload)
+
+
+async def test_code_in_a_workflow():
+    nodes = [
+        {
+            "id": "price",
+            "type": "code",
+            "config": {"source": "return {...context.input, total: context.input.qty * 3}"},
+        },
+        {
+            "id": "lines",
+            "type": "code",
+            "for_each": "{{ input.lines }}",
+            "config": {
+                "source": "console.log(`line ${context.index}`); return context.item + context.payload.lines.length"
+            },
+        },
+    ]
+    result = await run(nodes, {"qty": 2, "lines": [10, 20]})
+    assert result.node("price").output == {"qty": 2, "lines": [10, 20], "total": 6}
+    assert result.output == [12, 22]
+
+
+async def test_braces_in_code_are_code():
+    nodes = [{"id": "c", "type": "code", "config": {"source": "const a = {b: {c: 1}}; return `{{ ${a.b.c} }}`"}}]
+    assert (await run(nodes)).output == "{{ 1 }}"
+
+
+async def test_the_error_of_code_says_where():
+    nodes = [{"id": "c", "type": "code", "config": {"source": "let a;\nreturn a.b"}, "retry": {"attempts": 3}}]
+    error = (await run(nodes)).error
+    assert (error.code, error.attempt, error.data) == ("exception", 1, {"line": 2, "snippet": "return a.b"})
+
+
+async def test_the_attempts_time_out_ends_endless_code():
+    nodes = [{"id": "c", "type": "code", "config": {"source": "for (;;) {}", "timeout": 60}, "timeout": 0.2}]
+    started = time.monotonic()
+    error = (await run(nodes)).error
+    assert (error.code, error.node) == ("timeout", "c")
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("source", ["return (", "a b"])
+async def test_code_that_cannot_be_read_fails_or_is_refused_on_saving(source):
+    nodes = [{"id": "c", "type": "code", "config": {"source": source}}]
+    try:
+        error = (await run(nodes)).error
+    except DocumentError as refused:
+        assert refused.faults[0].place == "$.nodes[0].config.source"
+    else:
+        assert error.code == "syntax"

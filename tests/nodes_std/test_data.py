@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator_core import NodeContext, NodeError
+from orchestrator_core import Engine, NodeContext, NodeError, Workflow
 from orchestrator_nodes_std.data import (
     AggregateConfig,
     Aggregation,
@@ -294,3 +294,75 @@ def test_summarize_refuses_two_fields_at_one_place():
         SummarizeConfig({"a": Aggregation("count")}, ["a.b"])
     with pytest.raises(ValueError, match="must name at least one field"):
         SummarizeConfig({}, ["a"])
+
+
+# --- through the engine ----------------------------------------------------------------------------------------------
+
+
+async def run(nodes, payload=None, edges=None, **engine):
+    """Run nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
+    ids = [node["id"] for node in nodes]
+    edges = list(itertools.pairwise(ids)) if edges is None else edges
+    document = {
+        "schema": 1,
+        "id": "flow",
+        "nodes": nodes,
+        "edges": [{"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges],
+    }
+    async with Engine(**engine) as opened:
+        return await opened.run(Workflow.from_dict(document), payload)
+
+
+async def test_rows_become_a_report():
+    nodes = [
+        {"id": "clean", "type": "dedupe", "config": {"fields": ["id"], "keep": "last"}},
+        {
+            "id": "priced",
+            "type": "map",
+            "config": {
+                "value": {"land": "{{ item.land }}", "sum": "{{ item.qty * payload[0].price }}", "place": "{{ index }}"}
+            },
+        },
+        {
+            "id": "lands",
+            "type": "summarize",
+            "config": {
+                "group_by": ["land"],
+                "fields": {"total": {"of": "sum", "how": "sum"}, "places": {"of": "place", "how": "list"}},
+            },
+        },
+        {"id": "ranked", "type": "sort", "config": {"key": "{{ -item.total }}"}},
+        {
+            "id": "report",
+            "type": "set",
+            "config": {"values": {"top.land": "{{ input[0].land }}", "rows": "{{ input }}"}},
+        },
+    ]
+    rows = [
+        {"id": 1, "land": "fr", "qty": 1, "price": 2},
+        {"id": 2, "land": "de", "qty": 2},
+        {"id": 3, "land": "de", "qty": 3},
+        {"id": 1, "land": "fr", "qty": 4},
+    ]
+    result = await run(nodes, rows)
+    assert result.output == {
+        "top": {"land": "de"},
+        "rows": [{"land": "de", "total": 10, "places": [0, 1]}, {"land": "fr", "total": 8, "places": [2]}],
+    }
+
+
+async def test_the_input_of_a_node_is_not_changed_by_those_behind_it():
+    nodes = [
+        {"id": "one", "type": "set", "config": {"values": {"a.b": 1}, "keep": True}},
+        {"id": "two", "type": "set", "config": {"values": {"a.b": 2, "a.c": 3}, "remove": ["x"], "keep": True}},
+    ]
+    result = await run(nodes, {"x": 0, "a": {}})
+    assert result.node("one").output == {"x": 0, "a": {"b": 1}}
+    assert result.output == {"a": {"b": 2, "c": 3}}
+
+
+async def test_a_setting_that_turns_out_wrong_fails_the_node_for_good():
+    config = {"fields": {"x": {"how": "{{ input[0] }}"}}}
+    result = await run([{"id": "a", "type": "aggregate", "config": config, "retry": {"attempts": 3}}], ["median"])
+    assert (result.error.code, result.error.attempt) == ("bad_config", 1)
+    assert "must be one of list, sum" in result.error.message

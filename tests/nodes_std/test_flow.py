@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 
-from orchestrator_core import NodeContext, NodeError
+from orchestrator_core import DocumentError, Engine, NodeContext, NodeError, Workflow
 from orchestrator_nodes_std.flow import (
     Case,
     FailConfig,
@@ -302,3 +303,102 @@ async def test_log_writes_a_line_and_passes_the_input_on():
         ("info", "3 rows"),
         ("warning", '{"ü":[1,null]}'),
     ]
+
+
+# --- through the engine ----------------------------------------------------------------------------------------------
+
+
+async def run(nodes, payload=None, edges=None, **engine):
+    """Run nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
+    ids = [node["id"] for node in nodes]
+    edges = list(itertools.pairwise(ids)) if edges is None else edges
+    document = {
+        "schema": 1,
+        "id": "flow",
+        "nodes": nodes,
+        "edges": [{"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges],
+    }
+    async with Engine(**engine) as opened:
+        return await opened.run(Workflow.from_dict(document), payload)
+
+
+async def test_branches_part_and_meet_again():
+    nodes = [
+        {"id": "size", "type": "if", "config": {"condition": "{{ input.n > 10 }}"}},
+        {"id": "big", "type": "set", "config": {"values": {"size": "big"}}},
+        {"id": "small", "type": "set", "config": {"values": {"size": "small"}}},
+        {"id": "always", "type": "set", "config": {"values": {"n": "{{ input.n }}", "size": "?"}}},
+        {"id": "all", "type": "merge", "config": {"how": "object"}},
+    ]
+    edges = [
+        ("size", "true", "big"),
+        ("size", "false", "small"),
+        ("size", "true", "always"),
+        ("size", "false", "always"),
+        ("always", "all"),
+        ("big", "all"),
+        ("small", "all"),
+    ]
+    # the order of the edges decides who wins, not who ends first
+    assert (await run(nodes, {"n": 11}, edges)).output["size"] == "big"
+    result = await run(nodes, {"n": 1}, edges)
+    assert result.output["size"] == "small"
+    assert result.node("big").status == "skipped"
+
+
+async def test_expressions_about_elements_see_item_index_and_everything_else():
+    nodes = [
+        {"id": "rows", "type": "split", "config": {"field": "rows"}},
+        {"id": "dear", "type": "filter", "config": {"where": "{{ item.price > payload.least && index < 3 }}"}},
+        {"id": "two", "type": "limit", "config": {"count": "{{ payload.count }}", "from": "end"}},
+    ]
+    rows = [{"price": price} for price in (5, 1, 7, 9)]
+    result = await run(nodes, {"rows": rows, "least": 2, "count": 1})
+    assert result.output == [{"price": 7}]
+    assert result.node("dear").outputs["rejected"] == [{"price": 1}, {"price": 9}]
+
+
+async def test_an_element_that_the_expression_cannot_read_fails_the_node():
+    result = await run([{"id": "f", "type": "filter", "config": {"where": "{{ item.a.b }}"}}], [{"a": {}}, {}])
+    assert (result.status, result.error.code, result.error.node) == ("failed", "expression", "f")
+
+
+async def test_a_failure_on_purpose_can_be_caught():
+    nodes = [
+        {
+            "id": "no",
+            "type": "fail",
+            "config": {"message": "no {{ input.id }}", "code": "refused", "data": "{{ input }}"},
+        },
+        {"id": "note", "type": "log", "config": {"message": "{{ input.message }}", "level": "warning"}},
+    ]
+    result = await run(nodes, {"id": 7}, [("no", "error", "note")])
+    assert result.status == "succeeded"
+    assert result.output == {"code": "refused", "message": "no 7", "node": "no", "attempt": 1, "data": {"id": 7}}
+    assert [(line.level, line.message) for line in result.node("note").logs] == [("warning", "no 7")]
+
+
+async def test_data_that_looks_like_a_template_stays_data():
+    nodes = [
+        {"id": "keep", "type": "filter", "config": {"where": True}},
+        {"id": "note", "type": "log", "config": {"message": "{{ input[0] }}"}},
+    ]
+    result = await run(nodes, ["{{ 7 * 7 }}"])
+    assert result.output == ["{{ 7 * 7 }}"]
+    assert result.node("note").logs[0].message == "{{ 7 * 7 }}"
+
+
+async def test_what_can_be_told_on_saving_is_refused_with_its_place():
+    wrong = [{"id": "way", "type": "switch", "config": {"cases": [{"when": True, "prot": "a"}]}}]
+    with pytest.raises(DocumentError) as refused:
+        await run(wrong)
+    assert {fault.place for fault in refused.value.faults} == {
+        "$.nodes[0].config.cases[0].port",
+        "$.nodes[0].config.cases[0].prot",
+    }
+    nodes = [
+        {"id": "way", "type": "if", "config": {"condition": True}},
+        {"id": "end", "type": "log", "config": {"message": ""}},
+    ]
+    with pytest.raises(DocumentError, match="maybe"):
+        await run(nodes, None, [("way", "maybe", "end")])

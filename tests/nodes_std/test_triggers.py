@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator_core import NodeContext, NodeError
+from orchestrator_core import DocumentError, Engine, NodeContext, NodeError, Workflow
 from orchestrator_nodes_std.cron import CronError, parse_cron
 from orchestrator_nodes_std.triggers import (
     Idempotency,
@@ -214,3 +216,66 @@ async def test_respond_answers_with_what_it_is_given_or_with_its_input():
 async def test_no_data_can_break_out_of_a_header(value):
     with pytest.raises((NodeError, ValueError), match="headers"):
         await respond(context(), RespondConfig(headers={"X-A": value}), None)
+
+
+# --- through the engine ----------------------------------------------------------------------------------------------
+
+
+async def run(nodes, payload=None, edges=None, **engine):
+    """Run nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
+    ids = [node["id"] for node in nodes]
+    edges = list(itertools.pairwise(ids)) if edges is None else edges
+    document = {
+        "schema": 1,
+        "id": "flow",
+        "nodes": nodes,
+        "edges": [{"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges],
+    }
+    async with Engine(**engine) as opened:
+        return await opened.run(Workflow.from_dict(document), payload)
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        {"type": "manual"},
+        {"type": "webhook", "config": {"path": "orders/{id}", "respond": "node"}},
+        {"type": "schedule", "config": {"every": "15m"}},
+    ],
+)
+async def test_a_program_can_start_at_any_trigger(trigger):
+    nodes = [
+        {"id": "start", **trigger},
+        {"id": "answer", "type": "respond", "config": {"status": 201, "headers": {"X-Id": "{{ input.id }}"}}},
+    ]
+    result = await run(nodes, {"id": 7})
+    assert result.output == {"status": 201, "headers": {"X-Id": "7"}, "body": {"id": 7}}
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"cron": "0 9 * * 8"}, "day of week: 8"),
+        ({"cron": "0 9 * * *", "every": "1h"}, "exactly one"),
+        ({"every": "often"}, "no duration"),
+        ({"cron": "0 9 * * *", "overlap": "pile_up"}, "must be one of skip"),
+    ],
+)
+async def test_a_schedule_that_could_not_run_is_refused_on_saving(config, says):
+    with pytest.raises(DocumentError, match=says):
+        await run([{"id": "s", "type": "schedule", "config": config}])
+
+
+async def test_a_signature_takes_its_key_from_the_secrets_and_nothing_else_may():
+    signature = {"header": "X-Signature", "secret": "{{ secrets.k }}"}
+    node = {"id": "hook", "type": "webhook", "config": {"path": "a", "signature": signature}}
+    assert (await run([node], 1, secrets={"k": "s"})).output == 1
+    node["config"]["signature"] = {"header": "{{ secrets.k }}", "secret": "s"}
+    with pytest.raises(DocumentError, match="declared secret"):
+        await run([node], 1, secrets={"k": "s"})
+
+
+async def test_no_answer_carries_a_header_that_data_has_broken():
+    nodes = [{"id": "r", "type": "respond", "config": {"headers": {"X-A": "{{ input }}"}}}]
+    result = await run(nodes, "{{\r\nSet-Cookie: a=b")
+    assert (result.status, result.error.code) == ("failed", "bad_config")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import uuid
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator_core import NodeContext, NodeError
+from orchestrator_core import Engine, NodeContext, NodeError, Workflow
 from orchestrator_nodes_std.moments import Amount, add, difference, end_of, format_time, parse_time, start_of
 from orchestrator_nodes_std.values import CryptoConfig, DatetimeConfig, crypto, datetime_
 
@@ -312,3 +313,57 @@ async def test_random_bytes_are_new_every_time():
     assert not crypto.pure
     with pytest.raises(ValueError, match="`size` must be 1 to 65536 bytes"):
         CryptoConfig("random", size=0)
+
+
+# --- through the engine ----------------------------------------------------------------------------------------------
+
+
+async def run(nodes, payload=None, edges=None, **engine):
+    """Run nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
+    ids = [node["id"] for node in nodes]
+    edges = list(itertools.pairwise(ids)) if edges is None else edges
+    document = {
+        "schema": 1,
+        "id": "flow",
+        "nodes": nodes,
+        "edges": [{"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges],
+    }
+    async with Engine(**engine) as opened:
+        return await opened.run(Workflow.from_dict(document), payload)
+
+
+async def test_times_and_hashes_of_data():
+    nodes = [
+        {
+            "id": "due",
+            "type": "datetime",
+            "config": {
+                "action": "add",
+                "value": "{{ input.at }}",
+                "amount": {"months": 1, "days": "{{ input.days }}"},
+                "timezone": "{{ input.zone }}",
+            },
+        },
+        {"id": "sign", "type": "crypto", "config": {"action": "hmac", "key": "{{ secrets.k }}"}},
+    ]
+    payload = {"at": "2027-01-31T12:00:00", "days": 30, "zone": BERLIN}
+    result = await run(nodes, payload, secrets={"k": "Jefe"})
+    assert result.node("due").output == "2027-03-30T12:00:00+02:00"
+    assert result.output == hmac.new(b"Jefe", b"2027-03-30T12:00:00+02:00", "sha256").hexdigest()
+
+
+async def test_the_same_seed_gives_the_same_identifier_and_each_node_its_own():
+    nodes = [{"id": name, "type": "crypto", "config": {"action": "uuid"}} for name in "ab"]
+    document = {"schema": 1, "id": "ids", "nodes": nodes, "edges": []}
+    async with Engine() as engine:
+        first = (await engine.run(Workflow.from_dict(document), seed=1)).output
+        again = (await engine.run(Workflow.from_dict(document), seed=1)).output
+        other = (await engine.run(Workflow.from_dict(document), seed=2)).output
+    assert first == again
+    assert len({*first.values(), *other.values()}) == 4
+
+
+async def test_a_time_zone_that_comes_from_data_and_is_none_fails_the_node():
+    nodes = [{"id": "t", "type": "datetime", "config": {"timezone": "{{ input }}"}}]
+    result = await run(nodes, "../../etc/passwd")
+    assert (result.status, result.error.code) == ("failed", "bad_config")

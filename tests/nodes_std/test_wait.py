@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from orchestrator_core import NodeContext, NodeError, Resumed
+from orchestrator_core import Engine, NodeContext, NodeError, Resumed, Workflow
 from orchestrator_core.nodes import WaitRequested
 from orchestrator_nodes_std.wait import WaitConfig, wait
 
@@ -92,3 +94,62 @@ async def test_a_time_that_comes_from_data_and_is_none_fails_the_node(until):
     with pytest.raises(NodeError, match="`until` of a `wait` node is") as failure:
         await wait(context(), WaitConfig(until=until), None)
     assert failure.value.code == "bad_config"
+
+
+# --- through the engine ----------------------------------------------------------------------------------------------
+
+
+async def run(nodes, payload=None, edges=None, **engine):
+    """Run nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
+    ids = [node["id"] for node in nodes]
+    edges = list(itertools.pairwise(ids)) if edges is None else edges
+    document = {
+        "schema": 1,
+        "id": "flow",
+        "nodes": nodes,
+        "edges": [{"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges],
+    }
+    async with Engine(**engine) as opened:
+        return await opened.run(Workflow.from_dict(document), payload)
+
+
+async def test_the_execution_goes_on_after_a_time():
+    nodes = [{"id": "w", "type": "wait", "config": {"for": "30ms"}}]
+    result = await run(nodes, {"n": 1})
+    assert result.output == {"n": 1}
+    assert result.finished_at - result.started_at >= 0.03
+    assert len(result.node("w").attempts) == 1
+
+
+async def test_a_time_that_is_over_does_not_hold_up():
+    result = await run([{"id": "w", "type": "wait", "config": {"until": "{{ input }}"}}], "2001-01-01")
+    assert result.output == "2001-01-01"
+
+
+async def test_an_approval_goes_one_way_or_the_other():
+    document = {
+        "schema": 1,
+        "id": "approval",
+        "nodes": [
+            {
+                "id": "ask",
+                "type": "wait",
+                "config": {"signal": "ok", "expires": "{{ input.patience }}", "on_expiry": "port"},
+            },
+            {"id": "yes", "type": "set", "config": {"values": {"by": "{{ input.by }}"}}},
+            {"id": "no", "type": "set", "config": {"values": {"late": "{{ input.patience }}"}}},
+        ],
+        "edges": [{"source": "ask", "target": "yes"}, {"source": "ask", "port": "expired", "target": "no"}],
+        "output": "{{ nodes.yes.output ?? nodes.no.output }}",
+    }
+    async with Engine() as engine:
+        execution = await engine.start(Workflow.from_dict(document), {"patience": 30})
+        await execution.signal("ask", "ok", {"by": "Ada"})
+        assert (await execution.result()).output == {"by": "Ada"}
+        assert (await engine.run(Workflow.from_dict(document), {"patience": "20ms"})).output == {"late": "20ms"}
+
+
+async def test_a_wait_that_expired_is_not_tried_again():
+    node = {"id": "w", "type": "wait", "config": {"signal": "ok", "expires": 0.02}, "retry": {"attempts": 3}}
+    result = await run([node], None)
+    assert (result.error.code, result.error.attempt, result.error.data) == ("expired", 1, {"signal": "ok"})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from orchestrator_core.document import Workflow
@@ -20,6 +21,9 @@ from orchestrator_core.testing.mini import MiniScript
 from orchestrator_core.testing.script import action_of, next_entry
 from orchestrator_core.testing.simulate import COMPLETION, OUTSIDE, TIMER
 from orchestrator_core.types import Json, Pins, Result
+
+# Between two things that happen in an engine lie at most a few turns of the event loop.
+_QUIET = 12
 
 __all__ = ["ScriptConfig", "VirtualClock", "run_in_engine"]
 
@@ -48,10 +52,10 @@ class VirtualClock:
             self._left.add(serial)
             raise
 
-    async def run(self) -> None:
-        """Move on for ever: wait until everybody sleeps, then wake the next."""
+    async def run(self, stamp: Callable[[], object]) -> None:
+        """Move on for ever: wait until everybody sleeps, then wake the next. ``stamp`` changes as long as anything happens."""
         while True:
-            await anyio.wait_all_tasks_blocked()
+            await _all_quiet(lambda: (self._serial, stamp()))
             while self._sleeping and self._sleeping[0][3] in self._left:
                 heappop(self._sleeping)
             if not self._sleeping:
@@ -59,6 +63,16 @@ class VirtualClock:
             due, _, _, _, event = heappop(self._sleeping)
             self.now = max(self.now, due)
             event.set()
+
+
+async def _all_quiet(stamp: Callable[[], object]) -> None:
+    """Return when nothing happens any more. (On asyncio anyio looks only ten times a second.)"""
+    before, quiet = stamp(), 0
+    while quiet < _QUIET:
+        await anyio.lowlevel.checkpoint()
+        now = stamp()
+        quiet = quiet + 1 if now == before else 0
+        before = now
 
 
 @attrs.frozen
@@ -170,7 +184,7 @@ def run_in_engine(
             async with anyio.create_task_group() as tasks:
                 execution = await engine.start(workflow, payload, start=start, pins=pins, seed=seed)
                 scripted.execution = execution
-                tasks.start_soon(clock.run)
+                tasks.start_soon(clock.run, engine.activity)
                 tasks.start_soon(_outside, execution, clock, happens)
                 result = await execution.result()
                 tasks.cancel_scope.cancel()
