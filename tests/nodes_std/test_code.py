@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from orchestrator_core import DocumentError, Engine, LanguageError, NodeContext, NodeError, Workflow
+from orchestrator_core import Engine, LanguageError, NodeContext, NodeError, Workflow
 from orchestrator_nodes_std.code import CodeConfig, JavaScriptLanguage, code
 
 pytestmark = pytest.mark.anyio
@@ -231,18 +231,30 @@ def test_a_language_that_was_never_used_costs_nothing_to_close():
 # --- through the engine ----------------------------------------------------------------------------------------------
 
 
-async def run(nodes, payload=None, edges=None, **engine):
-    """Run nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
+def workflow(nodes, edges=None):
+    """Nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
     ids = [node["id"] for node in nodes]
     edges = list(itertools.pairwise(ids)) if edges is None else edges
-    document = {
-        "schema": 1,
-        "id": "flow",
-        "nodes": nodes,
-        "edges": [{"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges],
-    }
+    return Workflow.from_dict(
+        {
+            "schema": 1,
+            "id": "flow",
+            "nodes": nodes,
+            "edges": [
+                {"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges
+            ],
+        }
+    )
+
+
+async def run(nodes, payload=None, edges=None, **engine):
     async with Engine(**engine) as opened:
-        return await opened.run(Workflow.from_dict(document), payload)
+        return await opened.run(workflow(nodes, edges), payload)
+
+
+def refused(nodes, edges=None):
+    """What is wrong with a workflow before anything runs, by place."""
+    return {fault.place: fault.message for fault in Engine().validate(workflow(nodes, edges))}
 
 
 async def test_code_in_a_workflow():
@@ -286,11 +298,11 @@ async def test_the_attempts_time_out_ends_endless_code():
 
 
 @pytest.mark.parametrize("source", ["return (", "a b"])
-async def test_code_that_cannot_be_read_fails_or_is_refused_on_saving(source):
-    nodes = [{"id": "c", "type": "code", "config": {"source": source}}]
-    try:
-        error = (await run(nodes)).error
-    except DocumentError as refused:
-        assert refused.faults[0].place == "$.nodes[0].config.source"
-    else:
-        assert error.code == "syntax"
+def test_code_that_cannot_be_read_is_refused_on_saving(source):
+    (message,) = refused([{"id": "c", "type": "code", "config": {"source": source}}]).values()
+    assert "SyntaxError" in message
+
+
+def test_a_language_that_nobody_brings_is_refused_on_saving():
+    nodes = [{"id": "c", "type": "code", "config": {"source": "return 1", "language": "cobol"}}]
+    assert "cobol" in refused(nodes)["$.nodes[0].config.language"]

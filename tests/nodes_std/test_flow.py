@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from orchestrator_core import DocumentError, Engine, NodeContext, NodeError, Workflow
+from orchestrator_core import Engine, NodeContext, NodeError, Workflow
 from orchestrator_nodes_std.flow import (
     Case,
     FailConfig,
@@ -308,18 +308,30 @@ async def test_log_writes_a_line_and_passes_the_input_on():
 # --- through the engine ----------------------------------------------------------------------------------------------
 
 
-async def run(nodes, payload=None, edges=None, **engine):
-    """Run nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
+def workflow(nodes, edges=None):
+    """Nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
     ids = [node["id"] for node in nodes]
     edges = list(itertools.pairwise(ids)) if edges is None else edges
-    document = {
-        "schema": 1,
-        "id": "flow",
-        "nodes": nodes,
-        "edges": [{"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges],
-    }
+    return Workflow.from_dict(
+        {
+            "schema": 1,
+            "id": "flow",
+            "nodes": nodes,
+            "edges": [
+                {"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges
+            ],
+        }
+    )
+
+
+async def run(nodes, payload=None, edges=None, **engine):
     async with Engine(**engine) as opened:
-        return await opened.run(Workflow.from_dict(document), payload)
+        return await opened.run(workflow(nodes, edges), payload)
+
+
+def refused(nodes, edges=None):
+    """What is wrong with a workflow before anything runs, by place."""
+    return {fault.place: fault.message for fault in Engine().validate(workflow(nodes, edges))}
 
 
 async def test_branches_part_and_meet_again():
@@ -388,17 +400,12 @@ async def test_data_that_looks_like_a_template_stays_data():
     assert result.node("note").logs[0].message == "{{ 7 * 7 }}"
 
 
-async def test_what_can_be_told_on_saving_is_refused_with_its_place():
+def test_what_can_be_told_on_saving_is_refused_with_its_place():
     wrong = [{"id": "way", "type": "switch", "config": {"cases": [{"when": True, "prot": "a"}]}}]
-    with pytest.raises(DocumentError) as refused:
-        await run(wrong)
-    assert {fault.place for fault in refused.value.faults} == {
-        "$.nodes[0].config.cases[0].port",
-        "$.nodes[0].config.cases[0].prot",
-    }
+    assert set(refused(wrong)) == {"$.nodes[0].config.cases[0].port", "$.nodes[0].config.cases[0].prot"}
     nodes = [
-        {"id": "way", "type": "if", "config": {"condition": True}},
+        {"id": "way", "type": "if", "config": {"condition": 1}},
         {"id": "end", "type": "log", "config": {"message": ""}},
     ]
-    with pytest.raises(DocumentError, match="maybe"):
-        await run(nodes, None, [("way", "maybe", "end")])
+    assert "it has true, false" in refused(nodes, [("way", "maybe", "end")])["$.edges[0].port"]
+    assert refused(nodes, [("way", "true", "end")]) == {}

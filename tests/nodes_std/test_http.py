@@ -16,7 +16,7 @@ import attrs
 import httpx
 import pytest
 
-from orchestrator_core import HttpPolicy, NodeContext, NodeError
+from orchestrator_core import Engine, HttpPolicy, NodeContext, NodeError, Workflow
 from orchestrator_nodes_std.http import HttpAuth, HttpConfig, HttpFile, http
 from orchestrator_nodes_std.http_client import make_http_client
 from orchestrator_nodes_std.http_pages import HttpPagination
@@ -754,3 +754,40 @@ def test_the_node_type():
     assert http.capabilities == {"network"}
     assert http.title == "HTTP request"
     assert "Idempotency-Key" in http.description
+
+
+# --- inside an engine ------------------------------------------------------------------------------------------------------------------
+
+
+def calling(url, **config):
+    node = {"id": "call", "type": "http", "config": {"url": url, **config}, "retry": {"attempts": 2}}
+    return Workflow.from_dict({"schema": 1, "id": "calls", "nodes": [node]})
+
+
+async def test_a_workflow_tries_again_with_the_same_key(anyio_backend):
+    first = iter([503])
+    with Server(lambda asked: as_json({"said": "{{ 7*7 }}"}, next(first, 200))) as server:
+        workflow = calling(
+            server.url("/orders/{{ input.id }}"),
+            method="POST",
+            json="{{ input }}",
+            auth={"type": "bearer", "token": "{{ secrets.shop }}"},
+        )
+        async with Engine(http=HttpPolicy(allow=("127.0.0.1",)), secrets={"shop": "t0ken"}) as engine:
+            result = await engine.run(workflow, {"id": 3})
+    assert result.status == "succeeded"
+    assert result.output["body"] == {"said": "{{ 7*7 }}"}
+    assert [attempt.error and attempt.error.code for attempt in result.node("call").attempts] == ["http_503", None]
+    one, two = server.asked
+    assert (one.path, one.body, one.headers["authorization"]) == ("/orders/3", b'{"id":3}', "Bearer t0ken")
+    assert one.headers["idempotency-key"] == two.headers["idempotency-key"]
+
+
+async def test_a_workflow_goes_nowhere_that_its_engine_does_not_allow(anyio_backend):
+    with Server(lambda asked: as_json(None)) as server:
+        async with Engine() as engine:
+            result = await engine.run(calling("{{ input }}"), server.url())
+    assert result.status == "failed"
+    assert result.error.code == "address_refused"
+    assert len(result.node("call").attempts) == 1
+    assert server.asked == []

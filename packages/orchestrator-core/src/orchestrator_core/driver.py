@@ -353,7 +353,7 @@ class Driver:
             value = truthy(value)
         elif question == "for_each" and not isinstance(value, list):
             message = f"for_each gave {_short(value)}, which is no list"
-            return Evaluated(self.now(), path, question, error=Failure("not_a_list", message))
+            return Evaluated(self.now(), path, question, error=Failure("expression", message))
         return Evaluated(self.now(), path, question, value)
 
     async def values(self, codes: Sequence[Code], names: Names) -> list[Any]:

@@ -181,7 +181,7 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._group: anyio.abc.TaskGroup | None = None
         self._open = False
-        self._timers: list[tuple[float, int, Driver, str, TimerKind]] = []
+        self._timers: list[tuple[float, tuple[int, ...], int, Driver, str, TimerKind]] = []
         self._timer_serial = 0
         self._timer_scope: anyio.CancelScope | None = None
         self._timer_due = float("inf")
@@ -451,11 +451,12 @@ class Engine:
         """Keep a timer in the heap; the timer task sleeps until the earliest."""
         timers = self._timers
         if len(timers) >= self._compact_at:
-            timers[:] = [entry for entry in timers if entry[2].machine.has_timer(entry[3], entry[4], entry[0])]
+            timers[:] = [entry for entry in timers if entry[3].machine.has_timer(entry[4], entry[5], entry[0])]
             heapify(timers)
             self._compact_at = max(1024, 2 * len(timers))
         self._timer_serial += 1
-        heappush(timers, (command.due, self._timer_serial, driver, command.path, command.kind))
+        order = driver.machine.order(command.path)
+        heappush(timers, (command.due, order, self._timer_serial, driver, command.path, command.kind))
         if self._timer_scope is None:
             self._timer_scope = anyio.CancelScope()
             self._spawn(self._tick())
@@ -465,7 +466,7 @@ class Engine:
     async def _tick(self) -> None:
         timers = self._timers
         while timers and self._open:
-            due, _, driver, path, kind = timers[0]
+            due, _, _, driver, path, kind = timers[0]
             if not driver.machine.has_timer(path, kind, due):
                 heappop(timers)
                 continue

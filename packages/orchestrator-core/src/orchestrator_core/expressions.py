@@ -405,11 +405,9 @@ class Names:
         view = self.scope.node(name)
         if view is None:
             return ABSENT
-        shown: dict[str, Any] = {"outputs": view.outputs, "status": str(view.status)}
+        shown: dict[str, Any] = {"outputs": view.outputs, "status": str(view.status), "error": view.error}
         if view.output is not ABSENT:
             shown["output"] = view.output
-        if view.error is not ABSENT:
-            shown["error"] = view.error
         return shown
 
     def data(self, codes: Sequence[Code]) -> tuple[dict[str, Json], list[str]]:

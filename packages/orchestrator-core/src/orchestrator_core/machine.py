@@ -147,8 +147,6 @@ class Machine:
         self._todo: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()  # other decisions
         self._wanting: list[Record] = []  # want a slot since this event
         self._queue: list[tuple[int, tuple[int, ...], Record]] = []  # want one since an earlier event, a heap
-        self._asking = 0  # records whose `when` is being evaluated
-        self._asking_many = 0  # records whose `for_each` is or may be
 
     # --- the interface ------------------------------------------------------------------------------------------
 
@@ -157,11 +155,10 @@ class Machine:
         """Where the execution stands; ``waiting``: nothing runs or wants to, only waits are open."""
         if self.ended is not None:
             return self.ended.status
-        busy = self.running or self._asking or self._asking_many or self.children or not self.timers and not self.records
-        if busy or any(frame.asking for frame in self.frames.values()):
+        stages = {record.stage for record in self.records.values()}
+        if self.running or self.children or not stages.isdisjoint({Stage.ASKING, Stage.QUEUED, Stage.DELAYED}):
             return ExecutionStatus.RUNNING
-        waiting = any(record.stage is Stage.WAITING for record in self.records.values())
-        return ExecutionStatus.WAITING if waiting else ExecutionStatus.RUNNING
+        return ExecutionStatus.WAITING if Stage.WAITING in stages else ExecutionStatus.RUNNING
 
     def receive(self, event: Event) -> Step:
         """Take in a fact.
@@ -284,9 +281,7 @@ class Machine:
         machine = cls(plan)
         snapshots.put(machine, snapshot)
         for record in machine.records.values():
-            if record.stage is Stage.ASKING:
-                machine._count_asking(record, 1)
-            elif record.stage is _QUEUED:
+            if record.stage is _QUEUED:
                 heappush(machine._queue, (record.rank_step, order_of(record), record))
         return machine
 
@@ -471,7 +466,7 @@ class Machine:
         for number in frame.plan.ins[index]:
             source = frame.plan.origins[number][0]
             record = frame.records[source]
-            if frame.edges[number] == UNSETTLED and record is not None and record.stage in _LOSING:
+            if frame.edges[number] == UNSETTLED and record is not None and record.stage is not _ENDED:
                 if all(target == index for _, target, _ in frame.plan.outs[source]):
                     self._put(NodeEnded(self.now, record.path, NodeStatus.CANCELLED, "lost"))
 
@@ -511,7 +506,6 @@ class Machine:
             self._wanting.append(record)
         elif plan.nodes[index].when is not None:
             self._ask_record(record, self._commands)
-            self._count_asking(record, 1)
         else:
             self._enter(record)
 
@@ -530,7 +524,6 @@ class Machine:
             record.stage = Stage.ASKING
             record.waits = 1  # the second question
             self._ask_record(record, self._commands)
-            self._count_asking(record, 1)
         elif record.index in record.frame.plan.groups:
             record.stage = Stage.OPEN
             self._later(self._begin_body, record, 0)
@@ -544,12 +537,6 @@ class Machine:
         record.stage = _QUEUED
         record.rank_step = self.step if record.number else record.step
         self._wanting.append(record)
-
-    def _count_asking(self, record: Record, change: int) -> None:
-        if record.node.for_each is not None:
-            self._asking_many += change
-        else:
-            self._asking += change
 
     def _ask_record(self, record: Record, commands: list[Command]) -> None:
         question = _question_of(record)
@@ -575,21 +562,18 @@ class Machine:
     def _grant(self) -> None:
         """Give out free slots: first due first, then document order."""
         wanting, queue, limit = self._wanting, self._queue, self._limit
-        if limit is None or (not queue and not self._asking and not self._asking_many):
-            if wanting and (limit is None or self.running + len(wanting) <= limit):
-                if len(wanting) > 1:
-                    wanting.sort(key=order_of)
-                for record in wanting:
-                    if record.stage is _QUEUED:
-                        self._start(record)
-                wanting.clear()
-                if limit is not None or not queue:
-                    return
+        if wanting and not queue and (limit is None or self.running + len(wanting) <= limit):
+            if len(wanting) > 1:
+                wanting.sort(key=order_of)
+            for record in wanting:
+                if record.stage is _QUEUED:
+                    self._start(record)
+            wanting.clear()
+            return
         for record in wanting:
             heappush(queue, (record.rank_step, order_of(record), record))
         wanting.clear()
-        # Those being asked whether they run at all were due earlier: their places are kept until they answer.
-        while queue and (limit is None or (not self._asking_many and self.running + self._asking < limit)):
+        while queue and (limit is None or self.running < limit):
             rank, _, record = heappop(queue)
             if record.stage is _QUEUED and record.rank_step == rank:
                 self._start(record)
@@ -680,7 +664,7 @@ class Machine:
             self._close_root(Failure("timeout", f"the execution took longer than {self._timeout_of(self.plan)} s"))
         elif isinstance(subject, Frame):
             message = f"the body took longer than {self._timeout_of(subject.plan)} s"
-            self._later(self._fail, subject.owner, Failure("timeout", message, retryable=True))
+            self._later(self._fail, subject.owner, Failure("timeout", message, data={"path": event.path}))
         elif event.kind == "timeout":
             self._commands.append(CancelAttempt(subject.path, subject.number))
             message = f"the attempt took longer than {subject.node.timeout:g} s"
@@ -710,7 +694,8 @@ class Machine:
         elif subject.child:
             self._commands.append(CancelChild(event.path))
         else:
-            self._later(self._fail, subject, Failure("cancelled", "the group was cancelled"))
+            data = None if subject.values is None else {"items": _unfinished(subject)}
+            self._later(self._fail, subject, Failure("cancelled", "the group was cancelled", data=data))
 
     def _on_child(self, event: ChildEnded, record: Record) -> None:
         record.child = False
@@ -731,7 +716,6 @@ class Machine:
             self._frame_evaluated(event, subject)
             return
         record: Record = subject
-        self._count_asking(record, -1)
         record.stage = Stage.OPEN
         if event.error is not None:
             self._later(self._fail, record, event.error)
@@ -754,7 +738,8 @@ class Machine:
                 frame.verdict = attrs.evolve(event.error, node=None)
                 self._later(self._end_execution)
             else:
-                self._later(self._fail, frame.owner, event.error)
+                data = {"path": frame.path} if event.question == "output" else None
+                self._later(self._fail, frame.owner, attrs.evolve(event.error, data=data))
         elif event.question == "output":
             frame.result = event.value
             self._frame_answered(frame)
@@ -841,8 +826,6 @@ class Machine:
         if stage is _ACTIVE:
             self.running -= 1
             self._commands.append(CancelAttempt(path, record.number))
-        elif stage is Stage.ASKING and record.step >= 0:
-            self._count_asking(record, -1)
         elif record.child:
             self._commands.append(CancelChild(path))
         if self.timers:
@@ -917,7 +900,7 @@ class Machine:
         if record.stage is _ENDED:
             return
         node = record.node
-        error = attrs.evolve(failure, node=node.id, attempt=record.number)
+        error = attrs.evolve(failure, node=node.id, attempt=failure.attempt or record.number)
         outputs: dict[str, Json] | None = None
         if record.item < 0 and record.frame.plan.catches[record.index]:
             outputs = {"error": error.to_json()}
@@ -937,8 +920,7 @@ class Machine:
             first = frame.records[frame.failed_at]
             if first is not None and first.error is not None:
                 owner.origin = first.origin
-                failure = Failure(first.error.code, first.error.message, data={"path": first.origin})
-                self._fail(owner, failure)
+                self._fail(owner, attrs.evolve(first.error, data={"path": first.origin}))
 
     # --- lists (rule 6) ---------------------------------------------------------------------------------------------
 
@@ -986,10 +968,7 @@ class Machine:
     def _item_failed(self, owner: Record, record: Record) -> None:
         if owner.stage is Stage.OPEN and record.error is not None and owner.values is not None:
             owner.origin = record.origin
-            done: list[Json] = [item.outputs.get("main") if item.outputs else None for item in owner.items or ()]
-            done += [None] * (len(owner.values) - len(done))
-            error = record.error
-            self._fail(owner, Failure(error.code, error.message, data={"items": done}))
+            self._fail(owner, attrs.evolve(record.error, data={"items": _unfinished(owner)}))
 
     def _stop_items(self, owner: Record) -> None:
         for item in list(owner.items or ()):
@@ -1128,6 +1107,16 @@ class Machine:
         self.finished_at = event.at
         self.timers.clear()
 
+    def order(self, path: str) -> tuple[int, ...]:
+        """The place of a path in document order; what stands around it comes before it."""
+        record = self.records.get(path)
+        if record is not None:
+            return order_of(record)
+        frame = self.frames.get(path)
+        if frame is None or frame.owner is None:
+            return ()
+        return (*order_of(frame.owner), frame.iteration)
+
     # --- paths ------------------------------------------------------------------------------------------------------
 
     def _locate(self, path: str) -> tuple[Frame, int, Record | None]:
@@ -1141,7 +1130,6 @@ class Machine:
 
 
 _TIMER_KINDS: tuple[TimerKind, ...] = ("timeout", "wait", "retry", "delay")
-_LOSING = frozenset({Stage.ACTIVE, Stage.WAITING, Stage.DELAYED, Stage.OPEN})
 
 _FACTS: Mapping[type[Any], Callable[[Machine, Any, Any], None]] = {
     ExecutionStarted: Machine._on_started,
@@ -1192,6 +1180,12 @@ def _lists(owner: Record) -> dict[str, Json]:
             if port != "error":
                 ports.setdefault(port, []).append(value)
     return ports
+
+
+def _unfinished(owner: Record) -> list[Json]:
+    """What the items of a list gave on ``main``, ``None`` where they have not finished."""
+    done: list[Json] = [item.outputs.get("main") if item.outputs else None for item in owner.items or ()]
+    return done + [None] * (len(owner.values or ()) - len(done))
 
 
 def _inner_ios(record: Record) -> Iterator[NodeIO]:

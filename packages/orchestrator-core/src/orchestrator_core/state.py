@@ -362,7 +362,7 @@ def _with_inner(record: Record) -> Iterator[Record]:
 
 @attrs.frozen
 class NodeView:
-    """What ``nodes.<id>`` shows: ``output`` and ``error`` may be :data:`ABSENT`."""
+    """What ``nodes.<id>`` shows; ``output`` is :data:`ABSENT` where nothing was delivered on main."""
 
     output: Any
     outputs: Mapping[str, Json]
@@ -370,8 +370,8 @@ class NodeView:
     error: Any
 
 
-_NOT_RUN = NodeView(ABSENT, {}, NodeStatus.PENDING, ABSENT)
-_OUTSIDE = NodeView(ABSENT, {}, NodeStatus.SKIPPED, ABSENT)
+_NOT_RUN = NodeView(ABSENT, {}, NodeStatus.PENDING, None)
+_OUTSIDE = NodeView(ABSENT, {}, NodeStatus.SKIPPED, None)
 
 
 @attrs.frozen(eq=False)
@@ -396,9 +396,9 @@ class Scope:
             return _NOT_RUN
         status = record.status_at(self.step)
         if record.stage is not Stage.ENDED or record.ended_step > self.step:
-            return NodeView(ABSENT, {}, status, ABSENT)
+            return NodeView(ABSENT, {}, status, None)
         outputs = record.outputs or {}
-        error = record.error.to_json() if record.error is not None else ABSENT
+        error = record.error.to_json() if record.error is not None else None
         return NodeView(outputs.get("main", ABSENT), outputs, status, error)
 
     def node_names(self) -> list[str]:

@@ -178,7 +178,7 @@ class HttpConfig:
     )
     max_body: int | None = setting(
         default=None,
-        description="The largest body in bytes, decompressed; the engine's limit holds in any case.",
+        description="The largest body in bytes, decompressed (all pages together); the engine's limit holds in any case.",
         validator=at_least(1),
     )
     blob_above: int = setting(

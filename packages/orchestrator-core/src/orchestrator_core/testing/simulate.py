@@ -21,6 +21,7 @@ from orchestrator_core.events import (
     SignalReceived,
     TimerFired,
 )
+from orchestrator_core.errors import IllegalEvent
 from orchestrator_core.expressions import ABSENT, Code, ExpressionError, Names, NotNative, compile_template, read, truthy
 from orchestrator_core.graph import Plan, Traits, make_plan
 from orchestrator_core.machine import Machine, order_of
@@ -155,9 +156,20 @@ class _Run:
             _, kind, _, _, event = heappop(self.pending)
             if kind == COMPLETION and not self.still_running(event):
                 continue
-            self.feed(event)
+            if kind == OUTSIDE and not self.taken(event):
+                continue
+            if kind != OUTSIDE:
+                self.feed(event)
             if self.crashes is not None and self.crashes.random() < 0.3:
                 self.crash(self.crashes)
+
+    def taken(self, event: Event) -> bool:
+        """Whoever signals or cancels what does not exist is refused, and nothing changes."""
+        try:
+            self.feed(event)
+        except IllegalEvent:
+            return False
+        return True
 
     def still_running(self, event: Any) -> bool:
         record = self.machine.records.get(event.path)
@@ -177,7 +189,8 @@ class _Run:
         if isinstance(command, Evaluate):
             return self.answer(command, now)
         if isinstance(command, StartTimer):
-            self.push(command.due, TIMER, (), TimerFired(command.due, command.path, command.kind))
+            order = self.machine.order(command.path)
+            self.push(command.due, TIMER, order, TimerFired(command.due, command.path, command.kind))
         elif isinstance(command, RunAttempt):
             self.attempt(command, now)
         elif isinstance(command, StartChild | CancelChild):
@@ -213,7 +226,7 @@ class _Run:
         if command.question in {"when", "until"}:
             value = truthy(value)
         elif command.question == "for_each" and not isinstance(value, list):
-            failure = Failure("not_a_list", f"for_each gave {value!r}, which is no list")
+            failure = Failure("expression", f"for_each gave {value!r}, which is no list")
             return Evaluated(now, command.path, command.question, error=failure)
         return Evaluated(now, command.path, command.question, value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any
@@ -12,7 +13,7 @@ import attrs
 
 from orchestrator_core.document import Workflow
 from orchestrator_core.engine import Engine, Execution
-from orchestrator_core.errors import NodeError
+from orchestrator_core.errors import IllegalEvent, NodeError
 from orchestrator_core.events import AttemptStarted, Event, WaitEnded
 from orchestrator_core.hookspecs import hookimpl
 from orchestrator_core.machine import order_of
@@ -153,11 +154,17 @@ class _Scripted:
 async def _outside(execution: Execution, clock: VirtualClock, happens: Sequence[Mapping[str, Any]]) -> None:
     for number, happening in enumerate(sorted(happens, key=lambda h: float(h["at"]))):
         await clock.sleep_until(float(happening["at"]), OUTSIDE, (number,))
-        if "cancel" in happening:
-            await execution.cancel(happening.get("path", ""))
-        else:
-            signal = happening["signal"]
-            await execution.signal(signal["path"], signal["name"], signal.get("payload"), id=signal["id"])
+        # Whoever signals or cancels what does not exist is refused, and nothing changes.
+        with contextlib.suppress(IllegalEvent):
+            await _happen(execution, happening)
+
+
+async def _happen(execution: Execution, happening: Mapping[str, Any]) -> None:
+    if "cancel" in happening:
+        await execution.cancel(happening.get("path", ""))
+    else:
+        signal = happening["signal"]
+        await execution.signal(signal["path"], signal["name"], signal.get("payload"), id=signal["id"])
 
 
 def run_in_engine(
@@ -206,4 +213,3 @@ def _most_running(events: Sequence[Event]) -> int:
         elif kind in {"AttemptSucceeded", "AttemptFailed", "AttemptWaited", "NodeEnded", "TimerFired"}:
             running.discard(event.path)
     return most
-

@@ -15,7 +15,7 @@ import os
 import re
 import struct
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -71,15 +71,8 @@ _NAMED = re.compile(r"(?:cannot (?:read|set) property '([^']+)' of|ReferenceErro
 _GET, _SET, _TEE, _SET_GLOBAL, _CALL, _DROP = b"\x20", b"\x21", b"\x22", b"\x24", b"\x10", b"\x1a"
 _LOAD32, _LOAD64, _STORE32, _STORE64 = b"\x28\x02", b"\x29\x03", b"\x36\x02\x00", b"\x37\x03\x00"
 _UNREACHABLE, _LOOP, _IF, _BRANCH_IF, _RETURN, _BLOCK_END = b"\x00", b"\x03\x40", b"\x04\x40", b"\x0d", b"\x0f", b"\x0b"
-_ADD32, _SUBTRACT32, _EQUAL32, _EQUAL64, _LESS32, _SHIFT64, _WRAP64 = (
-    b"\x6a",
-    b"\x6b",
-    b"\x46",
-    b"\x51",
-    b"\x48",
-    b"\x88",
-    b"\xa7",
-)
+_ADD32, _SUBTRACT32, _EQUAL32, _EQUAL64, _LESS32 = b"\x6a", b"\x6b", b"\x46", b"\x51", b"\x48"
+_SHIFT64, _WRAP64 = b"\x88", b"\xa7"
 
 
 def _get(local: int) -> bytes:
@@ -94,7 +87,7 @@ def _i64(number: int) -> bytes:
     return b"\x42" + signed(number)
 
 
-def _refusing(clock: int | None) -> "Any":
+def _refusing(clock: int | None) -> Callable[[Import], Function]:
     """What stands for each WASI function: nothing works, but the clock, which shows what `clock` (an address) holds."""
 
     def body(item: Import) -> Function:
@@ -435,11 +428,11 @@ class JavaScript:
 
     def _ready(self) -> tuple[machine.Machine, dict[str, int]]:
         process = os.getpid()
-        if self._closed:
-            raise RuntimeError("this JavaScript runtime is closed")
         here = self._loaded.get(process) or self._loaded.setdefault(process, _Loaded())
         if not here.runner:
             with here.lock:
+                if self._closed:
+                    raise RuntimeError("this JavaScript runtime is closed")
                 if not here.runner:
                     engine = machine.engine(parallel=process == self._first)
                     module, here.notes = self._module(engine)
