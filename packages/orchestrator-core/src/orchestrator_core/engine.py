@@ -210,7 +210,8 @@ class Engine:
             self._timer_scope.cancel()
         if self._group is not None:
             group, self._group = self._group, None
-            await group.__aexit__(kind, error, traceback)
+            # Not told of the error: a task group would wrap it in an ExceptionGroup.
+            await group.__aexit__(None, None, None)
         with anyio.CancelScope(shield=True):
             while self._tasks:
                 await asyncio.wait(self._tasks)

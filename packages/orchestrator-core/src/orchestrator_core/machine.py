@@ -143,7 +143,10 @@ class Machine:
         self._events: list[Event] = []
         self._commands: list[Command] = []
         self._work: deque[tuple[Frame, int]] = deque()  # nodes to be judged
-        self._late: list[tuple[int, int, Frame]] = []  # joins by number: (rank, node, frame), a heap
+        # Joins by number, a heap: inner graphs first, then upstream first.
+        self._late: list[tuple[int, int, int, int, Frame]] = []
+        self._serial = 0
+        self._asked = 0  # questions in the current step
         self._todo: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()  # other decisions
         self._wanting: list[Record] = []  # want a slot since this event
         self._queue: list[tuple[int, tuple[int, ...], Record]] = []  # want one since an earlier event, a heap
@@ -179,7 +182,16 @@ class Machine:
         handler(self, event, subject)
         self._decide()
         self._grant()
+        if self._asked > 1:
+            commands = self._in_order(commands)
+        self._asked = 0
         return Step(events, commands)
+
+    def _in_order(self, commands: list[Command]) -> list[Command]:
+        """Questions of one step first, in document order: their answers are events, whose order matters."""
+        questions = [command for command in commands if isinstance(command, Evaluate)]
+        questions.sort(key=lambda command: (self.order(command.path), command.path))
+        return [*questions, *(command for command in commands if not isinstance(command, Evaluate))]
 
     def replay(self, events: Iterable[Event]) -> Step:
         """Apply a journal, or a part of it that follows what was applied before, as it was written.
@@ -345,7 +357,7 @@ class Machine:
                 raise IllegalEvent(f"there is no {event.path!r} to have a timer")
             return None
         if event.at < due:
-            raise IllegalEvent(f"the {event.kind} timer of {event.path!r} is due at {due}, not yet at {event.at}")
+            return None  # an earlier timer of the same place, which was dropped and set anew
         return self.frames.get(event.path) or self.records.get(event.path) or self
 
     def _was_asked(self, record: Record, question: str) -> bool:
@@ -389,7 +401,7 @@ class Machine:
                 decide, arguments = todo.popleft()
                 decide(*arguments)
             elif late:
-                _, index, frame = heappop(late)
+                _, _, _, index, frame = heappop(late)
                 self._judge_number(frame, index)
             else:
                 return
@@ -398,7 +410,7 @@ class Machine:
         """End a replayed step: its decisions stand in the journal, nothing is decided again."""
         self._work.clear()
         self._todo.clear()
-        for _, index, frame in self._late:
+        for _, _, _, index, frame in self._late:
             if frame.records[index] is None:
                 self._count(frame, index)
         self._late.clear()
@@ -535,15 +547,18 @@ class Machine:
 
     def _want_slot(self, record: Record) -> None:
         record.stage = _QUEUED
-        record.rank_step = self.step if record.number else record.step
+        # An item is due when it gets its place, a retry or a waking when its time has come.
+        record.rank_step = self.step if record.number or record.item >= 0 else record.step
         self._wanting.append(record)
 
     def _ask_record(self, record: Record, commands: list[Command]) -> None:
+        self._asked += 1
         question = _question_of(record)
         template = record.node.when if question == "when" else record.node.for_each
         commands.append(Evaluate(record.path, question, template, record.scope()))  # type: ignore[arg-type]  # one of the two
 
     def _ask_frame(self, frame: Frame) -> Evaluate:
+        self._asked += 1
         if frame.asking == "until":
             group = self._group_of(frame)
             scope = Scope(frame, self.step, frame.result, {"main": frame.result}, frame.item, frame.number)
@@ -662,7 +677,8 @@ class Machine:
         del self.timers[event.path, event.kind]
         if isinstance(subject, Machine):
             self._close_root(Failure("timeout", f"the execution took longer than {self._timeout_of(self.plan)} s"))
-        elif isinstance(subject, Frame):
+        elif isinstance(subject, Frame) and subject.owner is not None:
+            subject.owner.origin = event.path
             message = f"the body took longer than {self._timeout_of(subject.plan)} s"
             self._later(self._fail, subject.owner, Failure("timeout", message, data={"path": event.path}))
         elif event.kind == "timeout":
@@ -739,6 +755,8 @@ class Machine:
                 self._later(self._end_execution)
             else:
                 data = {"path": frame.path} if event.question == "output" else None
+                if data is not None:
+                    frame.owner.origin = frame.path
                 self._later(self._fail, frame.owner, attrs.evolve(event.error, data=data))
         elif event.question == "output":
             frame.result = event.value
@@ -776,7 +794,8 @@ class Machine:
             else:
                 states[number] = skipped
             if join > 0:
-                heappush(self._late, (frame.plan.ranks[target], target, frame))
+                self._serial += 1
+                heappush(self._late, (-frame.depth, frame.plan.ranks[target], self._serial, target, frame))
             elif left[target] == 0 or skipped == TAINTED:
                 self._work.append((frame, target))
         frame.unfinished -= 1
@@ -849,6 +868,7 @@ class Machine:
             frame.records[index] = record
         else:
             self._add_item(owner, record)
+            record.input = record.scope().item
         return record
 
     def _close(self, frame: Frame) -> None:
@@ -941,7 +961,6 @@ class Machine:
         self._add_item(owner, record)
         record.input = record.scope().item
         owner.active += 1
-        record.rank_step = self.step
         self._enter(record)
 
     def _add_item(self, owner: Record, record: Record) -> None:

@@ -229,6 +229,7 @@ class Frame:
         "asking",
         "closed",
         "counted",
+        "depth",
         "edges",
         "failed_at",
         "fresh",
@@ -251,6 +252,7 @@ class Frame:
     plan: Plan
     path: str
     prefix: str
+    depth: int
     owner: Record | None
     input: Json
     item: Any
@@ -273,6 +275,7 @@ class Frame:
         self.plan = plan
         self.path = path
         self.prefix = f"{path}/" if path else ""
+        self.depth = 0 if owner is None else owner.frame.depth + 1
         self.owner = owner
         self.input = input
         self.item = ABSENT  # what a body sees of the for_each around it

@@ -1,0 +1,179 @@
+"""Reading workflow files for commands: every fault with its line, for JSON as well as for YAML."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from orchestrator_core import codec
+from orchestrator_core.cli.text import Problem, fault_line
+from orchestrator_core.codec import Lines, child_place
+from orchestrator_core.document import Workflow, with_lines
+from orchestrator_core.errors import DocumentError, Fault
+from orchestrator_core.types import Json
+
+__all__ = ["Loaded", "called_workflows", "json_lines", "load", "load_for", "places", "read_bytes", "read_value"]
+
+_TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|[\[\]{},:]|\n|[^\s"\[\]{},:]+')
+
+
+@attrs.frozen
+class Loaded:
+    """A workflow file: the workflow where it can be read, what is wrong otherwise, and the line of every place."""
+
+    file: str
+    workflow: Workflow | None
+    faults: tuple[Fault, ...]
+    lines: Lines
+
+    def problem(self, faults: Iterable[Fault] = ()) -> Problem:
+        """The faults, each with its line, as what a command ends with."""
+        return Problem(*(fault_line(self.file, fault) for fault in (*self.faults, *with_lines(list(faults), self.lines))))
+
+
+def read_bytes(file: str) -> bytes:
+    """The content of a file; ``-`` is standard input.
+
+    Raises:
+        Problem: It cannot be read.
+    """
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except FileNotFoundError:
+        raise Problem(f"{file}: there is no such file") from None
+    except IsADirectoryError:
+        raise Problem(f"{file}: is a directory: name a file") from None
+    except OSError as error:
+        raise Problem(f"{file}: cannot be read: {error.strerror or error}") from None
+
+
+def read_value(file: str) -> tuple[Json, Lines]:
+    """The JSON value in a JSON or YAML file, and the line of every place in it.
+
+    Raises:
+        Problem: The file cannot be read.
+        DocumentError: It is neither JSON nor YAML.
+    """
+    data = read_bytes(file)
+    suffix = Path(file).suffix.lower()
+    if suffix in {".yaml", ".yml"} or (suffix != ".json" and data.lstrip()[:1] not in {b"{", b"["}):
+        return codec.parse_yaml(data)
+    try:
+        value = codec.parse_json(data)
+    except DocumentError as error:
+        raise DocumentError(_placed(error.faults, data)) from None
+    return value, json_lines(data.decode("utf-8-sig"))[0]
+
+
+def load(file: str) -> Loaded:
+    """Read a workflow, or find everything that is wrong with its text and its graph.
+
+    Raises:
+        Problem: The file cannot be read.
+    """
+    lines: Lines = {}
+    try:
+        value, lines = read_value(file)
+        return Loaded(file, Workflow.from_dict(value), (), lines)
+    except DocumentError as error:
+        return Loaded(file, None, tuple(with_lines(error.faults, lines)), lines)
+
+
+def load_for(file: str) -> tuple[Loaded, Workflow]:
+    """Read a workflow that a command is about to use.
+
+    Raises:
+        Problem: The file cannot be read, or holds no workflow.
+    """
+    loaded = load(file)
+    if loaded.workflow is None:
+        raise loaded.problem()
+    return loaded, loaded.workflow
+
+
+def _placed(faults: Sequence[Fault], data: bytes) -> list[Fault]:
+    """The strict reader of JSON knows the line of syntax only; what stands twice, or has no value, is looked up here."""
+    try:
+        lines, twice = json_lines(data.decode("utf-8-sig"))
+    except (UnicodeDecodeError, ValueError):
+        return list(faults)
+    if twice is not None and all(fault.line is None for fault in faults):
+        return [twice]
+    return with_lines(faults, lines) if all(fault.place != "$" for fault in faults) else list(faults)
+
+
+def json_lines(text: str) -> tuple[dict[str, int], Fault | None]:
+    """The line (from 1) of every place of a JSON text, and the first key that stands twice in an object.
+
+    The text is not judged here: of what is no JSON the lines are what they seem.
+    """
+    lines: dict[str, int] = {}
+    twice: Fault | None = None
+    line = 1
+    # What is open: its place, its kind, and the index or key of the value that comes next.
+    stack: list[list[Any]] = []
+    for match in _TOKEN.finditer(text):
+        token = match.group()
+        if token == "\n":
+            line += 1
+        elif token in "]}":
+            if stack:
+                stack.pop()
+        elif token == ",":
+            if stack:
+                stack[-1][2] = stack[-1][2] + 1 if stack[-1][1] == "[" else None
+        elif token != ":":
+            top = stack[-1] if stack else None
+            if top is not None and top[1] == "{" and top[2] is None:
+                top[2] = _key(token)
+                if twice is None and (place := child_place(top[0], top[2])) in lines:
+                    twice = Fault(f"key {top[2]!r} stands twice in one object: remove one", place, line)
+                continue
+            place = "$" if top is None else child_place(top[0], top[2])
+            lines[place] = line
+            if token in "[{":
+                stack.append([place, token, 0 if token == "[" else None])
+    return lines, twice
+
+
+def _key(token: str) -> str:
+    try:
+        return str(json.loads(token))
+    except ValueError:
+        return token
+
+
+# --- what stands inside ---------------------------------------------------------------------------------------------
+
+
+def places(nodes: Sequence[Any], prefix: str = "") -> Iterator[str]:
+    """Every node of a graph and of the bodies in it, as a path without items and iterations: ``poll/fetch``."""
+    for node in nodes:
+        own = node if isinstance(node, Mapping) else attrs.asdict(node, recurse=False)
+        if not isinstance(own.get("id"), str):
+            continue
+        yield prefix + own["id"]
+        config = own.get("config")
+        body = config.get("body") if isinstance(config, Mapping) else None
+        if isinstance(body, Mapping) and isinstance(body.get("nodes"), list) and own.get("type") in {"loop", "workflow"}:
+            yield from places(body["nodes"], f"{prefix}{own['id']}/")
+
+
+def called_workflows(nodes: Sequence[Any]) -> Iterator[str]:
+    """The ids of the stored workflows that a graph names, bodies included."""
+    for node in nodes:
+        own = node if isinstance(node, Mapping) else attrs.asdict(node, recurse=False)
+        config = own.get("config")
+        if not isinstance(config, Mapping):
+            continue
+        if own.get("type") == "workflow" and isinstance(config.get("workflow"), str):
+            yield config["workflow"]
+        body = config.get("body")
+        if isinstance(body, Mapping) and isinstance(body.get("nodes"), list):
+            yield from called_workflows(body["nodes"])
