@@ -37,6 +37,9 @@ from orchestrator_core.validation import validate
 
 __all__ = ["Clock", "Engine", "Execution", "SystemClock"]
 
+# Due, place in document order, serial number, whose, path, kind.
+Timer = tuple[float, tuple[int, ...], int, Driver, str, TimerKind]
+
 # A worker lets others run after so many jobs that never suspended.
 _FAIR = 64
 _PLANS = 128
@@ -181,10 +184,10 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._group: anyio.abc.TaskGroup | None = None
         self._open = False
-        self._timers: list[tuple[float, tuple[int, ...], int, Driver, str, TimerKind]] = []
+        self._timers: list[Timer] = []
         self._timer_serial = 0
         self._timer_scope: anyio.CancelScope | None = None
-        self._timer_due = float("inf")
+        self._timer_next: Timer | None = None  # the one that is slept for
         self._compact_at = 1024
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -461,25 +464,27 @@ class Engine:
         if self._timer_scope is None:
             self._timer_scope = anyio.CancelScope()
             self._spawn(self._tick())
-        elif command.due < self._timer_due:
+        elif timers[0] is not self._timer_next:
             self._timer_scope.cancel()
 
     async def _tick(self) -> None:
         timers = self._timers
         while timers and self._open:
-            due, _, _, driver, path, kind = timers[0]
+            entry = timers[0]
+            due, _, _, driver, path, kind = entry
             if not driver.machine.has_timer(path, kind, due):
                 heappop(timers)
                 continue
-            self._timer_due = due
+            self._timer_next = entry
             with anyio.CancelScope() as self._timer_scope:
                 await self.clock.sleep_until(due)
+            if timers and timers[0] is entry and self.clock.time() >= due:
                 heappop(timers)
                 driver.timer_fired(path, kind, due)
                 self.wake()
             await anyio.lowlevel.checkpoint()
         self._timer_scope = None
-        self._timer_due = float("inf")
+        self._timer_next = None
 
     # --- children ---------------------------------------------------------------------------------------------------
 
