@@ -124,9 +124,6 @@ class NodeOptions(TypedDict, total=False):
     position: tuple[float, float]
 
 
-_OPTIONS = frozenset(NodeOptions.__annotations__)
-
-
 # --- what stands on either side of >> -------------------------------------------------------------------------------
 
 
@@ -287,23 +284,59 @@ class _Graph:
         self._nodes: dict[str, NodeRef] = {}
         self._edges: list[Edge] = []
 
-    def node(self, id: str, type: str, /, *, config: Mapping[str, Any] | None = None, **settings: Any) -> NodeRef:
+    def node(
+        self,
+        id: str,
+        type: str,
+        /,
+        *,
+        config: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        when: str | None = None,
+        for_each: Json = None,
+        max_parallel: int | None = None,
+        join: Join | None = None,
+        cancel_rest: bool | None = None,
+        on_error: Literal["fail", "continue"] | None = None,
+        on_lost: Literal["rerun", "fail"] | None = None,
+        retry: Retry | Mapping[str, Json] | int | None = None,
+        timeout: Span | None = None,
+        disabled: bool | None = None,
+        type_version: int | None = None,
+        position: tuple[float, float] | None = None,
+        **settings: Any,
+    ) -> NodeRef:
         """Add a node.
 
         Args:
             id: Its id.
             type: Its node type, such as ``http``.
             config: The type's settings, where a keyword cannot name them.
-            settings: The node's own fields (:class:`NodeOptions`: ``name``, ``when``, ``retry``, ...), and all others
-                as settings of the type. A trailing underscore is dropped and always means a setting of the type:
-                ``for_="1m"``, ``timeout_=5`` (``timeout=5`` is the node's).
+            name, when, for_each, max_parallel, join, cancel_rest, on_error, on_lost, retry, timeout, disabled, type_version, position:
+                The node's own fields, see :class:`NodeOptions`.
+            settings: The type's settings. A trailing underscore is dropped, so that every one can be named:
+                ``for_="1m"``, ``timeout_=5`` (``timeout=5`` is the node's own).
 
         Raises:
             DocumentError: The id is taken, or a value is not JSON.
         """
-        options = {name: value for name, value in settings.items() if name in _OPTIONS}
-        rest = {codec.wire_name(name): value for name, value in settings.items() if name not in _OPTIONS}
-        return self._add(NodeRef(self, self._draw(id, type, {**(config or {}), **rest}, options)))
+        options = {
+            "name": name,
+            "when": when,
+            "for_each": for_each,
+            "max_parallel": max_parallel,
+            "join": join,
+            "cancel_rest": cancel_rest,
+            "on_error": on_error,
+            "on_lost": on_lost,
+            "retry": retry,
+            "timeout": timeout,
+            "disabled": disabled,
+            "type_version": type_version,
+            "position": position,
+        }
+        named = {codec.wire_name(name): value for name, value in settings.items()}
+        return self._add(NodeRef(self, self._draw(id, type, {**(config or {}), **named}, options)))
 
     @overload
     def call(
@@ -366,6 +399,7 @@ class _Graph:
         if arguments:
             config["arguments"] = arguments
         node = CallRef(self, self._draw(node_id, "call", config, options), function)
+        self._check_free(node)
         self.flow.add_callable(config["function"], function)
         return self._add(node)
 
@@ -413,11 +447,14 @@ class _Graph:
         self._edges.append(Edge(source.id, target.id, port, input, key))
 
     def _add(self, node: N) -> N:
+        self._check_free(node)
+        self._nodes[node.id] = node
+        return node
+
+    def _check_free(self, node: NodeRef) -> None:
         if node.id in self._nodes:
             place = f"$.nodes[{len(self._nodes)}].id"
             raise DocumentError([Fault(f"there is a node {node.path!r} already: ids are unique in a graph", place)])
-        self._nodes[node.id] = node
-        return node
 
     def _draw(self, id: str, type: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Json]:
         """A node as it stands in the document."""
@@ -561,15 +598,25 @@ class Flow(_Graph):
             DocumentError: With every fault that can be seen without knowing node types, groups included, its place, and
                 the name of the node. ``Engine.validate`` finds the rest.
         """
-        drawn = {"schema": 1, "id": self.id, "settings": self._settings, **self._graph_dict()}
-        if self.name is not None:
-            drawn["name"] = self.name
+        drawn = self._document()
         try:
             workflow = Workflow.from_dict(drawn)
             faults = [fault for node, at in _nodes_at(workflow, "$") for fault in _body_faults(node, at)]
         except DocumentError as error:
             faults = list(error.faults)
         if faults:
+            raise DocumentError(_named(fault, drawn) for fault in faults)
+        return workflow
+
+    def _document(self) -> dict[str, Json]:
+        name = {} if self.name is None else {"name": self.name}
+        return {"schema": 1, "id": self.id, **name, "settings": self._settings, **self._graph_dict()}
+
+    def _ready(self, engine: Engine) -> Workflow:
+        """The workflow, checked with the engine's node types, so that those faults have names, too."""
+        workflow = self.workflow()
+        if faults := engine.validate(workflow):
+            drawn = self._document()
             raise DocumentError(_named(fault, drawn) for fault in faults)
         return workflow
 
@@ -593,7 +640,7 @@ class Flow(_Graph):
             DocumentError: It cannot run here; all faults, with their places.
         """
         async with self.engine(**options) as engine:
-            return await engine.run(self.workflow(), payload, start=start, pins=pins, seed=seed)
+            return await engine.run(self._ready(engine), payload, start=start, pins=pins, seed=seed)
 
     def run_sync(
         self,
@@ -605,7 +652,8 @@ class Flow(_Graph):
         **options: Unpack[EngineOptions],
     ) -> Result:
         """As :meth:`run`, for programs without an event loop; in a notebook, which has one, ``await flow.run(...)``."""
-        return self.engine(**options).run_sync(self.workflow(), payload, start=start, pins=pins, seed=seed)
+        engine = self.engine(**options)
+        return engine.run_sync(self._ready(engine), payload, start=start, pins=pins, seed=seed)
 
     def _repr_svg_(self) -> str | None:
         """Notebooks show what has been drawn so far as a picture, finished or not."""

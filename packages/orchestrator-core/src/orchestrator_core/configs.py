@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Protocol, Union, get_args, get_origin, get_type_hints
@@ -154,6 +155,7 @@ def _fault(text: str, place: str) -> Fault:
     return Fault(message, at) if colon and at.startswith("$") else Fault(text, place)
 
 
+@functools.lru_cache(maxsize=1024)
 def _special_fields(kind: type[Any], place: str) -> dict[str, str]:
     """The places (one level) whose texts are no templates, or templates for the function to evaluate."""
     hints = get_type_hints(kind)
@@ -176,6 +178,8 @@ def _is_expression(hint: Any) -> bool:
 def _misplaced_secrets(
     template: Template, each: Mapping[str, Template], kind: type[Any], place: str
 ) -> Iterator[Fault]:
+    if not template.codes and not each:
+        return
     allowed = tuple(_secret_places(kind, place))
     for code in (*template.codes, *(code for t in each.values() for code in t.codes)):
         if "secrets" not in code.roots:

@@ -54,6 +54,8 @@ class Workflow:
     settings: Settings = Settings()
     output: Json = None
     version: int | None = None
+    # Its graph has been checked: what is immutable need not be checked twice.
+    _checked: bool = attrs.field(default=False, eq=False, repr=False, alias="_checked")
 
     @classmethod
     def load(cls, path: str | Path) -> Workflow:
@@ -111,7 +113,7 @@ class Workflow:
         faults = list(check(workflow))
         if faults:
             raise DocumentError(faults)
-        return workflow
+        return attrs.evolve(workflow, _checked=True)
 
     def to_dict(self) -> dict[str, Json]:
         """The document as JSON values; what stands at its default is left out."""
@@ -218,6 +220,8 @@ def _line_at(place: str, lines: codec.Lines) -> int | None:
 
 def check(workflow: Workflow, place: str = "$") -> Iterator[Fault]:
     """What is wrong with a graph, whatever its node types are."""
+    if workflow._checked:  # noqa: SLF001 - its own module
+        return
     if not _WORKFLOW_ID.fullmatch(workflow.id):
         yield Fault("an id is letters, digits, _ and -, 64 at most, and does not begin with exe_", f"{place}.id")
     if len(workflow.nodes) > MAX_NODES or len(workflow.edges) > MAX_EDGES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import urllib.parse
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,30 +27,29 @@ from orchestrator_core.events import (
 )
 from orchestrator_core.expressions import ABSENT, Code, ExpressionError, Names, NotNative, compile_template, read, truthy
 from orchestrator_core.graph import Plan
-from orchestrator_core.machine import Machine
+from orchestrator_core.machine import Machine, Step
 from orchestrator_core.nodes import LanguageError, NodeContext, NodeFunction, WaitRequested
-from orchestrator_core.state import Record, Scope
+from orchestrator_core.state import Record, Scope, Stage
 from orchestrator_core.types import Failure, Json, LogLine, Result
 from orchestrator_core.validation import migrate
 
 if TYPE_CHECKING:
     from orchestrator_core.engine import Engine
 
-__all__ = ["Driver"]
+__all__ = ["Driver", "Prepared"]
 
 _SCALARS = frozenset([str, int, bool, type(None)])
 _MAX_REPEATED = 100
 
 
 @attrs.frozen(eq=False)
-class _Prepared:
+class Prepared:
     """What every attempt of a node needs, worked out once."""
 
     function: NodeFunction
     config: PreparedConfig
     ready: Any
     pure: bool
-    node_id: str
     type_name: str
     ports: frozenset[str] | None
     secret: bool
@@ -73,11 +73,12 @@ class Driver:
         self.failure: BaseException | None = None
         self.committed = 0
         self._ended = ended
-        self._uncommitted: list[Event] = []
-        self._held: list[Command] = []
+        self._uncommitted: deque[Step] = deque()
         self._committing = False
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._more: anyio.Event | None = None
+        self.done = False
+        self._time = engine.clock.time
         self._observe = bool(engine.manager.hook.observe_event.get_hookimpls())
         self._execution: Mapping[str, Json] = {}
 
@@ -85,7 +86,8 @@ class Driver:
 
     def now(self) -> float:
         """The time of the next event: the clock's, but never before the last event's."""
-        return max(self.engine.clock.time(), self.machine.now)
+        time, last = self._time(), self.machine.now
+        return time if time > last else last
 
     async def begin(self, event: Event) -> None:
         """Take in the start event."""
@@ -95,16 +97,17 @@ class Driver:
         """Replay a journal and do again what is outstanding."""
         self.committed = len(events)
         step = self.machine.replay(events)
-        self._uncommitted += step.events
-        if self.machine.ended is not None:
+        if self.machine.ended is not None and not step.events:
             self._finish()
             return
+        commands: list[Command] = []
         for command in step.commands:
             if isinstance(command, RunAttempt) and command.record.node.on_lost == "fail":
                 failure = Failure("lost", "the process that ran this attempt was lost, and `on_lost` is `fail`")
                 self.engine.put(self, AttemptFailed(self.now(), command.path, command.number, failure))
             else:
-                self._held.append(command)
+                commands.append(command)
+        self._uncommitted.append(Step(step.events, commands))
         await self._commit()
         self.engine.wake()
 
@@ -114,35 +117,40 @@ class Driver:
         Raises:
             IllegalEvent: No history can produce the event here; nothing has changed.
         """
-        if self.failure is not None or self.finished.is_set():
+        if self.done:
             return
         step = self.machine.receive(event)
-        if step.events:
-            self._uncommitted += step.events
-            self._held += step.commands
-            if not self._committing:
-                await self._commit()
-            self.engine.wake()
+        if not step.events:
+            return
+        self._uncommitted.append(step)
+        if not self._committing:
+            await self._commit()
+        self.engine.wake()
 
     async def _commit(self) -> None:
         """Write what is to be written; whoever comes meanwhile leaves theirs to the one who writes."""
+        engine, machine, steps = self.engine, self.machine, self._uncommitted
+        ready = engine.ready
         self._committing = True
-        engine, machine = self.engine, self.machine
         try:
-            while self._uncommitted or self._held:
-                batch, self._uncommitted = self._uncommitted, []
-                commands, self._held = self._held, []
+            while steps:
+                step = steps.popleft()
+                batch = step.events
                 if batch:
                     await engine.journal.append(engine.tenant, machine.execution_id, self.committed, self.fence, batch)
                     self.committed += len(batch)
-                    self._publish(batch)
-                for command in commands:
-                    self._dispatch(command)
+                    if self._observe or self._more is not None:
+                        self._publish(batch)
+                for command in step.commands:
+                    if type(command) is RunAttempt:
+                        ready.append((self, command))
+                    else:
+                        self._dispatch(command)
         except OrchestratorError as error:
             self.stop(error)
         finally:
             self._committing = False
-        if machine.ended is not None and not self._uncommitted and not self.finished.is_set():
+        if machine.ended is not None and not self.done:
             self._finish()
 
     def _publish(self, batch: Sequence[Event]) -> None:
@@ -154,6 +162,7 @@ class Driver:
             self._more = None
 
     def _finish(self) -> None:
+        self.done = True
         self.finished.set()
         if self._more is not None:
             self._more.set()
@@ -164,8 +173,9 @@ class Driver:
 
     def stop(self, failure: BaseException) -> None:
         """Give the execution up here, without an event: its journal stays as it is."""
-        if self.finished.is_set():
+        if self.done:
             return
+        self.done = True
         self.failure = failure
         for scope in list(self._scopes.values()):
             scope.cancel()
@@ -180,7 +190,7 @@ class Driver:
 
     async def wait_for_more(self, after: int) -> None:
         """Return when there are more than ``after`` committed events, or the execution has ended."""
-        if self.committed > after or self.finished.is_set():
+        if self.committed > after or self.done:
             return
         if self._more is None:
             self._more = anyio.Event()
@@ -208,18 +218,18 @@ class Driver:
 
     async def perform(self, job: Any, scope: anyio.CancelScope) -> None:
         """Do one job in a worker whose scope is given."""
-        if self.finished.is_set():
+        if self.done:
             return
-        if isinstance(job, RunAttempt):
+        if type(job) is RunAttempt:
             record = job.record
-            if record.number != job.number or record.path in self._scopes or record.finished_at is not None:
-                return  # it was cancelled while it was queued
             path = job.path
+            if record.stage is not Stage.ACTIVE or record.number != job.number or path in self._scopes:
+                return  # it was cancelled while it was queued
             self._scopes[path] = scope
-            event: Event = await self._attempt(record)
-            if self._scopes.pop(path, None) is None:
-                return  # cancelled: whatever it gave is stale
-            await self.receive(event)
+            event = await self._attempt(record)
+            if self._scopes.pop(path, None) is not None:
+                await self.receive(event)
+            # Otherwise it was cancelled: whatever it gave is stale.
         elif isinstance(job, Evaluate):
             await self.receive(await self._answer(job))
         elif isinstance(job, StartChild):
@@ -234,30 +244,34 @@ class Driver:
 
     # --- attempts ---------------------------------------------------------------------------------------------------
 
-    def _prepare(self, plan: Plan, index: int) -> _Prepared:
+    def _prepare(self, plan: Plan, index: int) -> Prepared:
         node = plan.nodes[index]
+        if not node.config and node.type_version is None and (common := self.engine.bare.get(node.type)) is not None:
+            plan.notes[index] = common
+            return common
         kind = self.engine.registry.node_types[node.type]
         if kind.function is None:
             raise OrchestratorError(f"{node.type} is a group and has no function")
         config = prepare_config(kind, migrate(node, kind).config)
         ports = kind.ports_for(node.config)
-        prepared = _Prepared(
+        prepared = Prepared(
             function=kind.function,
             config=config,
             ready=config.ready,
             pure=kind.pure,
-            node_id=node.id,
             type_name=kind.name,
             ports=None if ports is None else frozenset([*ports, "error"]),
             secret=config.secret,
         )
         plan.notes[index] = prepared
+        if not node.config and node.type_version is None:
+            self.engine.bare[node.type] = prepared
         return prepared
 
     async def _attempt(self, record: Record) -> Event:
         machine, engine = self.machine, self.engine
         plan = record.frame.plan
-        prepared: _Prepared = plan.notes[record.index] or self._prepare(plan, record.index)
+        prepared: Prepared = plan.notes[record.index] or self._prepare(plan, record.index)
         value = record.input
         if not prepared.pure and type(value) not in _SCALARS:
             # An effectful function may keep or change what it gets; what others see must not change with it.
@@ -265,10 +279,10 @@ class Driver:
         ctx = NodeContext(
             engine,
             machine.execution_id,
-            prepared.node_id,
+            plan.nodes[record.index].id,
             record.path,
             record.number,
-            record.at_due if prepared.pure else engine.clock.time(),
+            record.at_due if prepared.pure else self._time(),
             machine.seed,
             record.inputs if record.inputs is not None else {"main": record.input},
             machine.payload,
@@ -291,11 +305,9 @@ class Driver:
                     failure, message=self._masked(failure.message), data=self._masked(failure.data)
                 )
             return AttemptFailed(self.now(), path, number, failure, self._logs(ctx, prepared))
-        return AttemptSucceeded(
-            self.now(), path, number, outputs, self._logs(ctx, prepared) if ctx.log_lines else ()
-        )
+        return AttemptSucceeded(self.now(), path, number, outputs, self._logs(ctx, prepared) if ctx.logged else ())
 
-    def _outputs(self, ctx: NodeContext, result: Any, prepared: _Prepared) -> dict[str, Json]:
+    def _outputs(self, ctx: NodeContext, result: Any, prepared: Prepared) -> dict[str, Json]:
         """What an attempt delivers, checked to be JSON and shared with nobody."""
         if ctx.emitted is None:
             if type(result) in _SCALARS and (type(result) is not str or result.isascii()):
@@ -317,7 +329,7 @@ class Driver:
         copied: dict[str, Json] = copy_json(outputs)
         return self._masked(copied) if prepared.secret else copied  # type: ignore[no-any-return]  # an object stays one
 
-    def _logs(self, ctx: NodeContext, prepared: _Prepared) -> tuple[LogLine, ...]:
+    def _logs(self, ctx: NodeContext, prepared: Prepared) -> tuple[LogLine, ...]:
         lines = ctx.log_lines
         if not prepared.secret:
             return lines

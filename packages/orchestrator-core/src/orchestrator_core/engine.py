@@ -9,13 +9,14 @@ its worker, and another takes over the queue. There is one heap of timers for th
 from __future__ import annotations
 
 import asyncio
+import gc
 import secrets as random_bytes
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import anyio
 import anyio.abc
@@ -25,7 +26,7 @@ import attrs
 from orchestrator_core import plugins as plugin_system
 from orchestrator_core.commands import CancelAttempt, CancelChild, Command, Evaluate, RunAttempt, StartChild, StartTimer
 from orchestrator_core.document import Workflow
-from orchestrator_core.driver import Driver
+from orchestrator_core.driver import Driver, Prepared
 from orchestrator_core.errors import DocumentError, Fault, OrchestratorError
 from orchestrator_core.events import CancelRequested, ChildEnded, Event, ExecutionStarted, SignalReceived, TimerKind
 from orchestrator_core.graph import Plan, make_plan
@@ -43,6 +44,10 @@ Timer = tuple[float, tuple[int, ...], int, Driver, str, TimerKind]
 # A worker lets others run after so many jobs that never suspended.
 _FAIR = 64
 _PLANS = 128
+# From so many nodes on it pays to keep the garbage collector away while something is laid out.
+_LARGE = 1000
+
+Made = TypeVar("Made")
 
 
 class Clock(Protocol):
@@ -60,9 +65,7 @@ class Clock(Protocol):
 class SystemClock:
     """The clock on the wall."""
 
-    def time(self) -> float:
-        """See :class:`Clock`."""
-        return time.time()
+    time = staticmethod(time.time)
 
     async def sleep_until(self, due: float) -> None:
         """See :class:`Clock`. Sleeps in pieces, so that a clock that is set is noticed."""
@@ -99,7 +102,8 @@ class Execution:
         await self._driver.finished.wait()
         if self._driver.failure is not None:
             raise self._driver.failure
-        return self._driver.machine.result()
+        machine = self._driver.machine
+        return _without_collections(len(machine.records), machine.result)
 
     async def events(self, *, after: int = 0) -> AsyncIterator[Event]:
         """Every committed event from number ``after`` on, until the execution has ended."""
@@ -178,8 +182,9 @@ class Engine:
         self._blobs = blobs
         self._http: HttpClient | None = None
         self._plans: dict[tuple[int, str | None], tuple[Workflow, Plan]] = {}
+        self.bare: dict[str, Prepared] = {}  # what nodes without a config share, by type
         self._drivers: dict[str, Driver] = {}
-        self._ready: deque[tuple[Driver, Any]] = deque()
+        self.ready: deque[tuple[Driver, Any]] = deque()  # jobs for workers
         self._coming = 0  # workers that were spawned and have not begun
         self._tasks: set[asyncio.Task[None]] = set()
         self._group: anyio.abc.TaskGroup | None = None
@@ -314,7 +319,9 @@ class Engine:
         faults = self.validate(workflow)
         if faults:
             raise DocumentError(faults)
-        plan = make_plan(workflow, self.registry.describe, start=start)
+        plan = _without_collections(
+            len(workflow.nodes), lambda: make_plan(workflow, self.registry.describe, start=start)
+        )
         if len(self._plans) >= _PLANS:
             self._plans.pop(next(iter(self._plans)))
         self._plans[key] = (workflow, plan)
@@ -410,17 +417,17 @@ class Engine:
 
     def activity(self) -> tuple[int, ...]:
         """Numbers that change as long as anything happens here: for clocks of tests."""
-        return (len(self._ready), self._coming, len(self._timers), *(d.machine.step for d in self._drivers.values()))
+        return (len(self.ready), self._coming, len(self._timers), *(d.machine.step for d in self._drivers.values()))
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
     def put(self, driver: Driver, job: Any) -> None:
         """Queue a job (a command to carry out, or an event to take in)."""
-        self._ready.append((driver, job))
+        self.ready.append((driver, job))
 
     def wake(self) -> None:
         """See to it that somebody takes what is queued."""
-        if self._ready and not self._coming and self._open:
+        if self.ready and not self._coming and self._open:
             self._coming += 1
             self._spawn(self._work())
 
@@ -434,7 +441,7 @@ class Engine:
 
     async def _work(self) -> None:
         self._coming -= 1
-        ready = self._ready
+        ready = self.ready
         done = 0
         with anyio.CancelScope() as scope:
             while ready and not scope.cancel_called:
@@ -512,6 +519,17 @@ class Engine:
 
 async def _await(work: Coroutine[Any, Any, None]) -> None:
     await work
+
+
+def _without_collections(size: int, make: Callable[[], Made]) -> Made:
+    """Make something large of which nothing is garbage: collections meanwhile would only walk it, again and again."""
+    if size < _LARGE or not gc.isenabled():
+        return make()
+    gc.disable()
+    try:
+        return make()
+    finally:
+        gc.enable()
 
 
 def _on_asyncio() -> bool:

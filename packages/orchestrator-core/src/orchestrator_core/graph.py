@@ -5,7 +5,7 @@ Rule 1 of the law: the plan is what is reachable from the start; nodes and edges
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -13,7 +13,7 @@ import attrs
 from orchestrator_core.codec import parse_duration
 from orchestrator_core.document import Workflow, body_of
 from orchestrator_core.errors import DocumentError, Fault
-from orchestrator_core.types import Json, Node
+from orchestrator_core.types import Edge, Json, Node
 
 __all__ = ["ALL", "SETTLED", "Group", "Plan", "Traits", "make_plan"]
 
@@ -54,11 +54,11 @@ class Plan:
     """The graph of one execution (or one body), by index in document order.
 
     Attributes:
-        nodes, edge_names: What is in the plan, in document order.
+        nodes, edges: What is in the plan, in document order.
         index: Node id -> index.
         outs: For each node its edges (port, target, edge), in document order.
         ins: For each node its incoming edges, in document order.
-        origins: For each edge its source and port.
+        sources, ports: For each edge where it comes from.
         keys: For each edge the key of its value where its input has several edges.
         inputs: For nodes with other inputs than ``main``: input name -> edges. ``None``: all edges go to ``main``.
         joins: :data:`SETTLED`, :data:`ALL` or the number of deliveries.
@@ -72,10 +72,11 @@ class Plan:
     start: str | None
     nodes: list[Node]
     index: dict[str, int]
-    edge_names: list[str]
-    outs: list[list[tuple[str, int, int]]]
-    ins: list[list[int]]
-    origins: list[tuple[int, str]]
+    edges: list[Edge]
+    outs: list[tuple[tuple[str, int, int], ...]]
+    ins: list[tuple[int, ...]]
+    sources: list[int]
+    ports: list[str]
     keys: list[str]
     inputs: list[dict[str, list[int]] | None]
     joins: list[int]
@@ -147,41 +148,38 @@ def _lay_out(workflow: Workflow, start: str | None, inside: set[str] | None, tra
     nodes = list(workflow.nodes) if inside is None else [node for node in workflow.nodes if node.id in inside]
     index = {node.id: i for i, node in enumerate(nodes)}
     size = len(nodes)
-    outs: list[list[tuple[str, int, int]]] = [[] for _ in range(size)]
-    ins: list[list[int]] = [[] for _ in range(size)]
-    origins: list[tuple[int, str]] = []
-    keys: list[str] = []
-    names: list[str] = []
-    kept = []
+    leaving: list[list[tuple[str, int, int]]] = [[] for _ in range(size)]
+    arriving: list[list[int]] = [[] for _ in range(size)]
+    edges: list[Edge] = list(workflow.edges) if inside is None else []
+    if inside is not None:
+        edges += [edge for edge in workflow.edges if edge.source in inside and edge.target in inside]
+    sources = [index[edge.source] for edge in edges]
+    targets = [index[edge.target] for edge in edges]
+    ports = [edge.port for edge in edges]
+    keys = [edge.key or edge.source for edge in edges]
+    for number, (source, port, target) in enumerate(zip(sources, ports, targets, strict=True)):
+        leaving[source].append((port, target, number))
+        arriving[target].append(number)
+    # Tuples of plain values are nothing to the garbage collector; lists it would walk again and again.
+    outs = [tuple(entries) for entries in leaving]
+    ins = [tuple(numbers) for numbers in arriving]
     catches = [False] * size
     special: set[int] = set()
-    for edge in workflow.edges:
-        source = index.get(edge.source)
-        target = index.get(edge.target)
-        if source is None or target is None:
-            continue
-        number = len(origins)
-        port = edge.port
-        origins.append((source, port))
-        keys.append(edge.key or edge.source)
-        outs[source].append((port, target, number))
-        ins[target].append(number)
-        kept.append(edge)
-        if port == "error":
-            catches[source] = True
+    for number, edge in enumerate(edges):
+        if edge.port == "error":
+            catches[sources[number]] = True
         if edge.input != "main":
-            special.add(target)
-    names = [str(edge) for edge in kept]
+            special.add(targets[number])
     inputs: list[dict[str, list[int]] | None] = [None] * size
     for target in special:
         by_input: dict[str, list[int]] = {}
         for number in ins[target]:
-            by_input.setdefault(kept[number].input, []).append(number)
+            by_input.setdefault(edges[number].input, []).append(number)
         inputs[target] = by_input
-    for target, edges in enumerate(ins):
-        if len(edges) > 1:
-            for group in (inputs[target] or {"main": edges}).values():
-                _disambiguate(group, kept, origins, keys)
+    for target, numbers in enumerate(ins):
+        if len(numbers) > 1:
+            for group in (inputs[target] or {"main": numbers}).values():
+                _disambiguate(group, edges, sources, keys)
     joins = [_join(node, len(ins[i])) for i, node in enumerate(nodes)]
     plain = [
         node.when is None and node.for_each is None and not node.disabled and traits[node.type].group is None
@@ -192,10 +190,11 @@ def _lay_out(workflow: Workflow, start: str | None, inside: set[str] | None, tra
         start=start,
         nodes=nodes,
         index=index,
-        edge_names=names,
+        edges=edges,
         outs=outs,
         ins=ins,
-        origins=origins,
+        sources=sources,
+        ports=ports,
         keys=keys,
         inputs=inputs,
         joins=joins,
@@ -209,17 +208,18 @@ def _lay_out(workflow: Workflow, start: str | None, inside: set[str] | None, tra
     )
 
 
-def _disambiguate(group: list[int], kept: list[Any], origins: list[tuple[int, str]], keys: list[str]) -> None:
+def _disambiguate(group: Sequence[int], edges: list[Edge], sources: list[int], keys: list[str]) -> None:
     """Where a source repeats among an input's edges without a key, their keys are ``source.port`` (rule 5)."""
+    if len({sources[number] for number in group}) == len(group):
+        return
     counts: dict[int, int] = {}
     for number in group:
-        if kept[number].key is None:
-            counts[origins[number][0]] = counts.get(origins[number][0], 0) + 1
-    if len(counts) == len(group):
-        return
+        if edges[number].key is None:
+            counts[sources[number]] = counts.get(sources[number], 0) + 1
     for number in group:
-        if kept[number].key is None and counts[origins[number][0]] > 1:
-            keys[number] = f"{kept[number].source}.{kept[number].port}"
+        edge = edges[number]
+        if edge.key is None and counts[sources[number]] > 1:
+            keys[number] = f"{edge.source}.{edge.port}"
 
 
 def _join(node: Node, edges: int) -> int:
@@ -231,7 +231,7 @@ def _join(node: Node, edges: int) -> int:
     return 1 if node.join == "first" else min(int(node.join), max(edges, 1))
 
 
-def _ranks(outs: list[list[tuple[str, int, int]]], ins: list[list[int]]) -> list[int]:
+def _ranks(outs: list[tuple[tuple[str, int, int], ...]], ins: list[tuple[int, ...]]) -> list[int]:
     ranks = [0] * len(outs)
     count = [len(edges) for edges in ins]
     free = [i for i, number in enumerate(count) if number == 0][::-1]

@@ -178,10 +178,13 @@ class Machine:
             return Step([], [])
         self._events = events = [event]
         self._commands = commands = []
-        self._begin_step(event)
+        self.step += 1
+        self.now = event.at
         handler(self, event, subject)
-        self._decide()
-        self._grant()
+        if self._work or self._todo or self._late:
+            self._decide()
+        if self._wanting or self._queue:
+            self._grant()
         if self._asked > 1:
             commands = self._in_order(commands)
         self._asked = 0
@@ -209,7 +212,8 @@ class Machine:
                 subject = self._admit(event, kind)
                 if subject is None:
                     raise IllegalEvent(f"the journal holds a stale event: {event}")
-                self._begin_step(event)
+                self.step += 1
+                self.now = event.at
                 fact(self, event, subject)
             else:
                 self._apply_decision(event)
@@ -264,8 +268,8 @@ class Machine:
         seen: dict[str, str] = {}
         for frame in frames:
             if frame is not None:
-                for number, name in enumerate(frame.plan.edge_names):
-                    seen[frame.prefix + name] = words[frame.edges[number]]
+                for number, edge in enumerate(frame.plan.edges):
+                    seen[f"{frame.prefix}{edge}"] = words[frame.edges[number]]
         return seen
 
     def result(self) -> Result:
@@ -386,10 +390,6 @@ class Machine:
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
-    def _begin_step(self, event: Event) -> None:
-        self.step += 1
-        self.now = event.at
-
     def _decide(self) -> None:
         """Decide what is to be decided, to a fixed point."""
         work, todo, late = self._work, self._todo, self._late
@@ -420,6 +420,11 @@ class Machine:
         self._wanting.clear()
 
     def _put(self, event: Event) -> None:
+        if type(event) is NodeEnded:
+            record = self.records.get(event.path)
+            if record is not None and record.stage is _QUEUED and record.step == self.step and self._is_plain(record):
+                # Due and ended by one fact: its start will not tell that it was due.
+                self._events.append(NodeDue(self.now, event.path))
         self._events.append(event)
         _DECISIONS[type(event)](self, event)
 
@@ -476,7 +481,7 @@ class Machine:
 
     def _cancel_losers(self, frame: Frame, index: int) -> None:
         for number in frame.plan.ins[index]:
-            source = frame.plan.origins[number][0]
+            source = frame.plan.sources[number]
             record = frame.records[source]
             if frame.edges[number] == UNSETTLED and record is not None and record.stage is not _ENDED:
                 if all(target == index for _, target, _ in frame.plan.outs[source]):
@@ -487,15 +492,27 @@ class Machine:
 
     def _make_due(self, frame: Frame, index: int) -> None:
         path = frame.prefix + frame.plan.nodes[index].id
-        self._events.append(NodeDue(self.now, path))
+        if not frame.plan.plain[index] or self.pins:
+            self._events.append(NodeDue(self.now, path))
+        # Otherwise the start of its attempt says so, or, where it has to wait for a slot, NodeDue then.
         self._apply_node_due(frame, index, path)
 
+    def _is_plain(self, record: Record) -> bool:
+        return record.item < 0 and not self.pins and record.frame.plan.plain[record.index]
+
     def _apply_due(self, event: NodeDue) -> None:
+        if event.path in self.records:
+            return  # it was, and now waits for a slot
         frame, index, owner = self._locate(event.path)
         if owner is None:
             if frame.plan.joins[index] > 0 and frame.plan.ins[index]:
                 self._count(frame, index)
             self._apply_node_due(frame, index, event.path)
+            record = self.records[event.path]
+            if self._is_plain(record):
+                # Only what had to wait for a slot is announced.
+                self._wanting.remove(record)
+                heappush(self._queue, (record.rank_step, order_of(record), record))
         else:
             self._apply_item_due(owner, event.path)
 
@@ -505,8 +522,8 @@ class Machine:
         edges = plan.ins[index]
         if plan.inputs[index] is None and edges and index not in frame.counted:
             if len(edges) == 1:
-                source, port = plan.origins[edges[0]]
-                record.input = frame.records[source].outputs[port]  # type: ignore[index,union-attr]  # delivered, so it is there
+                number = edges[0]
+                record.input = frame.records[plan.sources[number]].outputs[plan.ports[number]]  # type: ignore[index,union-attr]  # delivered, so it is there
             else:
                 record.input = frame.gather(edges, None)
         else:
@@ -587,18 +604,27 @@ class Machine:
             return
         for record in wanting:
             heappush(queue, (record.rank_step, order_of(record), record))
-        wanting.clear()
         while queue and (limit is None or self.running < limit):
             rank, _, record = heappop(queue)
             if record.stage is _QUEUED and record.rank_step == rank:
                 self._start(record)
+        for record in wanting:
+            if record.stage is _QUEUED and record.number == 0 and self._is_plain(record):
+                self._events.append(NodeDue(self.now, record.path))
+        wanting.clear()
 
     def _start(self, record: Record) -> None:
         number = record.number if record.resumed is not None else record.number + 1
-        self._events.append(AttemptStarted(self.now, record.path, number))
-        self._start_record(record, number, self.now)
+        now = self.now
+        self._events.append(AttemptStarted(now, record.path, number))
+        self._start_record(record, number, now)
 
     def _apply_attempt_started(self, event: AttemptStarted) -> None:
+        if event.path not in self.records:
+            frame, index, _ = self._locate(event.path)
+            if frame.plan.joins[index] > 0 and frame.plan.ins[index]:
+                self._count(frame, index)
+            self._apply_node_due(frame, index, event.path)
         self._start_record(self.records[event.path], event.number, event.at)
 
     def _start_record(self, record: Record, number: int, at: float) -> None:
@@ -678,7 +704,6 @@ class Machine:
         if isinstance(subject, Machine):
             self._close_root(Failure("timeout", f"the execution took longer than {self._timeout_of(self.plan)} s"))
         elif isinstance(subject, Frame) and subject.owner is not None:
-            subject.owner.origin = event.path
             message = f"the body took longer than {self._timeout_of(subject.plan)} s"
             self._later(self._fail, subject.owner, Failure("timeout", message, data={"path": event.path}))
         elif event.kind == "timeout":
@@ -755,8 +780,6 @@ class Machine:
                 self._later(self._end_execution)
             else:
                 data = {"path": frame.path} if event.question == "output" else None
-                if data is not None:
-                    frame.owner.origin = frame.path
                 self._later(self._fail, frame.owner, attrs.evolve(event.error, data=data))
         elif event.question == "output":
             frame.result = event.value
@@ -939,8 +962,7 @@ class Machine:
         elif owner.stage is not _ENDED:
             first = frame.records[frame.failed_at]
             if first is not None and first.error is not None:
-                owner.origin = first.origin
-                self._fail(owner, attrs.evolve(first.error, data={"path": first.origin}))
+                self._fail(owner, attrs.evolve(first.error, data={"path": _origin(first)}))
 
     # --- lists (rule 6) ---------------------------------------------------------------------------------------------
 
@@ -986,7 +1008,6 @@ class Machine:
 
     def _item_failed(self, owner: Record, record: Record) -> None:
         if owner.stage is Stage.OPEN and record.error is not None and owner.values is not None:
-            owner.origin = record.origin
             self._fail(owner, attrs.evolve(record.error, data={"items": _unfinished(owner)}))
 
     def _stop_items(self, owner: Record) -> None:
@@ -1205,6 +1226,15 @@ def _unfinished(owner: Record) -> list[Json]:
     """What the items of a list gave on ``main``, ``None`` where they have not finished."""
     done: list[Json] = [item.outputs.get("main") if item.outputs else None for item in owner.items or ()]
     return done + [None] * (len(owner.values or ()) - len(done))
+
+
+def _origin(record: Record) -> str:
+    """Where a failure began: the innermost path."""
+    for item in record.items or ():
+        if item.status is NodeStatus.FAILED and item.outputs is None:
+            return _origin(item)
+    data = record.error.data if record.frames is not None and record.error is not None else None
+    return str(data["path"]) if isinstance(data, dict) else record.path
 
 
 def _inner_ios(record: Record) -> Iterator[NodeIO]:

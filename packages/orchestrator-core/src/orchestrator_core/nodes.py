@@ -392,6 +392,11 @@ class NodeContext:
         return self._log
 
     @property
+    def logged(self) -> bool:
+        """Whether anything was logged."""
+        return self._log is not None
+
+    @property
     def log_lines(self) -> tuple[LogLine, ...]:
         """What was logged so far."""
         return tuple(self._log.lines) if self._log is not None else ()

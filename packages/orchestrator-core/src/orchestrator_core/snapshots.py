@@ -46,7 +46,6 @@ _RECORD_FIELDS = (
     "tried_at",
     "finished_at",
     "waits",
-    "origin",
     "child",
     "values",
     "begun",

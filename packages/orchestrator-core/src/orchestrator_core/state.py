@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Literal
 
@@ -65,110 +65,77 @@ ABSENT = _Absent()
 class Record:
     """One node in one execution, or one item of its ``for_each``. Made when it is due (or never was and has ended)."""
 
+    # A large execution has a record for every node: what most records need has a slot, what few need is a default of
+    # the class until it is set.
     __slots__ = (
-        "active",
+        "__dict__",
         "at_due",
-        "attempts",
-        "begun",
-        "body",
-        "child",
         "ended_step",
-        "error",
         "finished_at",
         "frame",
-        "frames",
         "index",
         "input",
-        "inputs",
-        "item",
-        "items",
-        "logs",
         "number",
-        "origin",
         "outputs",
-        "owner",
         "path",
         "rank_step",
-        "resumed",
         "stage",
         "started_at",
         "status",
         "step",
         "tried_at",
-        "unfinished",
-        "values",
-        "wait",
-        "waits",
     )
 
     frame: Frame
     index: int
-    item: int
-    owner: Record | None
     path: str
     stage: Stage
-    status: NodeStatus | None
+    status: NodeStatus | None  # how it ended
     input: Json
-    inputs: Mapping[str, Json] | None
     outputs: dict[str, Json] | None
-    error: Failure | None
-    number: int
-    attempts: list[Attempt] | None
-    logs: list[LogLine] | None
+    number: int  # of the current or last attempt
     at_due: float
-    step: int
-    rank_step: int
+    step: int  # the event that made it due: what `nodes` shows it
+    rank_step: int  # the event that made it want a slot
     ended_step: int
     started_at: float | None
-    tried_at: float | None
+    tried_at: float | None  # when the current attempt began
     finished_at: float | None
-    resumed: Resumed | None
-    wait: Wait | None
-    waits: int
-    origin: str
-    child: bool
-    items: list[Record] | None
-    values: list[Json] | None
-    begun: int
-    active: int
-    unfinished: int
-    body: Frame | None
-    frames: list[Frame] | None
+
+    item: int = -1  # the item's number, or -1 for a node
+    owner: Record | None = None  # the node's record, for an item
+    inputs: Mapping[str, Json] | None = None  # only where there are others than main
+    error: Failure | None = None
+    attempts: list[Attempt] | None = None  # those before the current one
+    logs: list[LogLine] | None = None
+    resumed: Resumed | None = None
+    wait: Wait | None = None
+    waits: int = 0  # wakings of the current attempt
+    child: bool = False  # it is a stored workflow whose child execution runs
+    items: list[Record] | None = None
+    values: list[Json] | None = None  # what for_each gave
+    begun: int = 0  # items begun
+    active: int = 0  # items begun and not ended
+    unfinished: int = 0  # items not ended
+    body: Frame | None = None  # the frame that runs
+    frames: list[Frame] | None = None  # all frames: one for a workflow, one an iteration for a loop
 
     def __init__(self, frame: Frame, index: int, path: str, at: float, step: int) -> None:
         self.frame = frame
         self.index = index
-        self.item = -1  # the item's number, or -1 for a node
-        self.owner = None  # the node's record, for an item
         self.path = path
         self.stage = Stage.ASKING
-        self.status = None  # how it ended
+        self.status = None
         self.input = None
-        self.inputs = None  # only where there are others than main
         self.outputs = None
-        self.error = None
-        self.number = 0  # of the current or last attempt
-        self.attempts = None  # those before the current one
-        self.logs = None
+        self.number = 0
         self.at_due = at
-        self.step = step  # the event that made it due: what `nodes` shows it
-        self.rank_step = step  # the event that made it want a slot
+        self.step = step
+        self.rank_step = step
         self.ended_step = -1
         self.started_at = None
-        self.tried_at = None  # when the current attempt began
+        self.tried_at = None
         self.finished_at = None
-        self.resumed = None
-        self.wait = None
-        self.waits = 0  # wakings of the current attempt
-        self.origin = path  # where its failure began
-        self.child = False  # it is a stored workflow whose child execution runs
-        self.items = None
-        self.values = None  # what for_each gave
-        self.begun = 0  # items begun
-        self.active = 0  # items begun and not ended
-        self.unfinished = 0  # items not ended
-        self.body = None  # the frame that runs
-        self.frames = None  # all frames: one for a workflow, one an iteration for a loop
 
     @property
     def node(self) -> Node:
@@ -195,28 +162,30 @@ class Record:
 
     def all_attempts(self) -> tuple[Attempt, ...]:
         """Every attempt so far, the current one last."""
-        earlier = tuple(self.attempts) if self.attempts else ()
+        earlier = tuple(self.attempts) if self.attempts is not None else ()
         if self.tried_at is None:
             return earlier
         finished = self.finished_at if self.stage is Stage.ENDED else None
-        error = self.error if self.status is NodeStatus.FAILED else None
-        return (*earlier, Attempt(self.number, self.tried_at, finished, error))
+        last = Attempt(self.number, self.tried_at, finished)
+        return (*earlier, last) if earlier else (last,)
 
     def to_node_io(self) -> NodeIO:
         """The record as results show it."""
         node = self.frame.plan.nodes[self.index]
         outputs = self.outputs
+        status = self.status
+        logs = self.logs
         return NodeIO(
             self.path,
             node.id,
             node.type,
-            self.status if self.status is not None else _STATUS[self.stage],
+            status if status is not None else _STATUS[self.stage],
             self.input,
             outputs.get("main") if outputs is not None else None,
             outputs if outputs is not None else {},
             self.error,
             self.all_attempts(),
-            tuple(self.logs) if self.logs else (),
+            tuple(logs) if logs is not None else (),
             self.started_at,
             self.finished_at,
         )
@@ -282,7 +251,7 @@ class Frame:
         self.number = ABSENT
         self.iteration = 0
         self.records = [None] * len(plan.nodes)
-        self.edges = bytearray(len(plan.origins))  # UNSETTLED, DELIVERED, SKIPPED or TAINTED
+        self.edges = bytearray(len(plan.edges))  # UNSETTLED, DELIVERED, SKIPPED or TAINTED
         self.left = [len(edges) for edges in plan.ins]  # unsettled incoming edges of each node
         self.got = [0] * len(plan.nodes)  # delivered ones
         self.unfinished = len(plan.nodes)
@@ -309,26 +278,27 @@ class Frame:
         counted = self.counted.get(index)
         if by_input is None:
             if len(edges) == 1:
-                source, port = plan.origins[edges[0]]
+                source, port = plan.sources[edges[0]], plan.ports[edges[0]]
                 return self.records[source].outputs[port], None  # type: ignore[index,union-attr]  # delivered, so it is there
             return self.gather(edges, counted), None
         inputs: dict[str, Json] = {}
         for name, numbers in by_input.items():
             if len(numbers) == 1:
                 if self.edges[numbers[0]] == DELIVERED and (counted is None or numbers[0] in counted):
-                    source, port = plan.origins[numbers[0]]
+                    source, port = plan.sources[numbers[0]], plan.ports[numbers[0]]
                     inputs[name] = self.records[source].outputs[port]  # type: ignore[index,union-attr]  # as above
             else:
                 inputs[name] = self.gather(numbers, counted)
         return inputs.get("main"), inputs
 
-    def gather(self, numbers: list[int], counted: list[int] | None) -> dict[str, Json]:
-        states, origins, keys, records = self.edges, self.plan.origins, self.plan.keys, self.records
+    def gather(self, numbers: Sequence[int], counted: list[int] | None) -> dict[str, Json]:
+        """What several edges of one input delivered, by their keys."""
+        states, plan, records = self.edges, self.plan, self.records
+        sources, ports, keys = plan.sources, plan.ports, plan.keys
         result: dict[str, Json] = {}
         for number in numbers:
             if states[number] == DELIVERED and (counted is None or number in counted):
-                source, port = origins[number]
-                result[keys[number]] = records[source].outputs[port]  # type: ignore[index,union-attr]  # as above
+                result[keys[number]] = records[sources[number]].outputs[ports[number]]  # type: ignore[index,union-attr]  # delivered
         return result
 
     def terminal_output(self) -> Json:

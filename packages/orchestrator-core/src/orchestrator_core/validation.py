@@ -50,9 +50,14 @@ class _Check:
             yield Fault("a body has only `timeout`: it shares the rest with what it stands in", f"{place}.settings")
         upstream = _Upstream(workflow)
         types: dict[str, NodeType] = {}
+        bare = {name for name, kind in self.registry.node_types.items() if kind.group is None and _no_settings_needed(kind)}
         for index, node in enumerate(workflow.nodes):
-            at = f"{place}.nodes[{index}]"
             kind = self.registry.node_types.get(node.type)
+            if kind is not None and not node.config and node.when is None and node.for_each is None:
+                types[node.id] = kind
+                if node.type in bare and node.type_version is None and node.type != "respond":
+                    continue  # nothing on it can be wrong
+            at = f"{place}.nodes[{index}]"
             if kind is None:
                 yield Fault(f"there is no node type {node.type!r}: {self.registry.hint(node.type)}", f"{at}.type")
                 continue
@@ -225,25 +230,23 @@ def _called(nodes: Sequence[Node]) -> Iterator[str]:
 
 
 def _edges(workflow: Workflow, types: Mapping[str, NodeType], place: str) -> Iterator[Fault]:
-    known: dict[str, Sequence[str] | None] = {}
+    fixed = {kind.name: None if callable(kind.ports) else frozenset(kind.ports or ()) for kind in types.values()}
+    configs = {node.id: node.config for node in workflow.nodes} if None in fixed.values() else {}
     for index, edge in enumerate(workflow.edges):
-        at = f"{place}.edges[{index}]"
         source, target = types.get(edge.source), types.get(edge.target)
-        if source is not None and edge.port != "error":
-            if edge.source not in known:
-                node = next(node for node in workflow.nodes if node.id == edge.source) if callable(source.ports) else None
-                known[edge.source] = source.ports_for(node.config) if node is not None else source.ports_for({})
-            ports = known[edge.source]
+        if source is not None and edge.port != "error" and source.ports is not None:
+            known = fixed[source.name]
+            ports = source.ports_for(configs[edge.source]) if known is None else known
             if ports is not None and edge.port not in ports:
                 listed = ", ".join([*ports, "error"])
-                yield Fault(f"{source.name} has no port {edge.port!r}: it has {listed}", f"{at}.port")
-        if target is not None:
-            if target.trigger:
-                yield Fault(f"{edge.target!r} is a trigger: nothing can lead to it", f"{at}.target")
-            elif target.inputs is not None and edge.input not in target.inputs:
-                yield Fault(
-                    f"{target.name} has no input {edge.input!r}: it has {', '.join(target.inputs)}", f"{at}.input"
-                )
+                yield Fault(f"{source.name} has no port {edge.port!r}: it has {listed}", f"{place}.edges[{index}].port")
+        if target is None:
+            continue
+        if target.trigger:
+            yield Fault(f"{edge.target!r} is a trigger: nothing can lead to it", f"{place}.edges[{index}].target")
+        elif target.inputs is not None and edge.input not in target.inputs:
+            listed = ", ".join(target.inputs)
+            yield Fault(f"{target.name} has no input {edge.input!r}: it has {listed}", f"{place}.edges[{index}].input")
 
 
 class _Upstream:

@@ -53,7 +53,7 @@ class Commands(click.Group):
         """See :meth:`click.Group.get_command`."""
         if cmd_name in _OWN:
             module = importlib.import_module(f"orchestrator_core.cli.{_OWN[cmd_name]}")
-            command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+            command: click.Command = getattr(module, cmd_name.replace("-", "_") + ("_command" if cmd_name == "version" else ""))
             return command
         self._load_plugins()
         return super().get_command(ctx, cmd_name)

@@ -1,0 +1,1 @@
+"""The documentation's sources; ``python -m docs.generate`` writes the parts that are made from the code."""

@@ -1,0 +1,35 @@
+"""``orchestrator graph``: the picture of a workflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from orchestrator_core.cli.documents import load_for
+from orchestrator_core.cli.text import Problem
+
+__all__ = ["graph"]
+
+_FORMATS = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".mermaid": "mermaid", ".md": "mermaid"}
+
+
+@click.command()
+@click.argument("file")
+@click.option("--format", "-f", "form", type=click.Choice(["mermaid", "dot", "svg"]), help="What to write; by OUT's name, else mermaid.")
+@click.option("--output", "-o", metavar="OUT", help="The file to write; standard output where there is none.")
+def graph(file: str, *, form: str | None, output: str | None) -> None:
+    """Draw the workflow in FILE: Mermaid or Graphviz text, or an SVG picture."""
+    _, workflow = load_for(file)
+    suffix = Path(output).suffix.lower() if output else ""
+    wanted = form or _FORMATS.get(suffix, "mermaid")
+    text = {"mermaid": workflow.to_mermaid, "dot": workflow.to_dot, "svg": workflow.to_svg}[wanted]()
+    if output is None or output == "-":
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    if suffix == ".md" and wanted == "mermaid":
+        text = f"```mermaid\n{text.rstrip()}\n```\n"
+    try:
+        Path(output).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Problem(f"{output}: cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,336 @@
+"""Runs the examples of a document: what the code blocks of README.md, docs/ and the docstrings say is done, and compared.
+
+A document has one namespace and one working directory. What a fenced block means goes by its language:
+
+* ``python``: executed (``await`` may stand at the top level). What it prints must stand in an ``output`` block below it.
+  A block whose first line is ``# name.py`` is saved under that name instead, and must be used by a later block.
+* ``output``: what the block above printed; ``...`` stands for anything.
+* ``console``: each line that begins with ``$ `` is a command, the lines below it are what it prints. ``orchestrator``
+  runs in this process, ``python``, ``pytest``, ``cat`` and ``ls`` in another. A command that fails must be followed by
+  ``$ echo $?``. Commands that install or set up something are not run.
+* ``yaml``: a workflow, a list of nodes, or a case of the law: checked with the node types at hand; a case is also run, on
+  the machine and through the engine, and what it expects compared. ``# name.yaml`` on the first line saves it.
+* ``javascript`` and ``toml``: parsed.
+* ``text``: shown, not executed.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import doctest
+import inspect
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser
+from sybil.parsers.rest import DocTestParser
+
+from orchestrator_core import Engine, Workflow
+from orchestrator_core.cli import main as orchestrator
+from orchestrator_core.codec import parse_json, parse_yaml
+from orchestrator_core.configs import prepare_config
+from orchestrator_core.testing import cases
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"])
+PAGES = [page for page in PAGES if "_build" not in page.parts]
+MODULES = sorted((ROOT / "packages").glob("*/src/**/*.py"))
+# Fences that hold nothing to execute.
+SHOWN = frozenset({"text", "json"})
+EXECUTED = ("python", "output", "console", "yaml", "javascript", "toml")
+# Commands that need the network, a fresh machine, or a server that stays.
+_NOT_RUN = re.compile(r"(python3? go\.py|python3? -m (venv|pip)|(uv )?pip |nox|git |source |\. |sphinx-build|cd |export |python benchmarks/)")
+_RUN = frozenset({"python", "python3", "pytest", "cat", "ls"})
+_NAME = re.compile(r"# ([\w./-]+\.(?:py|yaml|yml|toml|js))\s*$", re.MULTILINE)
+_FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)(?P=fence) *$", re.MULTILINE | re.DOTALL)
+_ELLIPSIS = doctest.ELLIPSIS
+
+
+class Wrong(AssertionError):
+    """An example does not do what its page says."""
+
+
+@attrs.define
+class State:
+    """What the blocks of one document share beside their names."""
+
+    directory: Path
+    printed: str = ""
+    at: str = ""  # where the block stands that printed
+    saved: dict[str, int] = attrs.field(factory=dict)
+    executed: int = 0
+
+
+@attrs.frozen
+class Fence:
+    """A fenced block of a page, found without Sybil, to check what Sybil finds."""
+
+    language: str
+    body: str
+    line: int
+
+
+def fences(text: str) -> Iterator[Fence]:
+    """The fenced blocks of a page, those of directives left out."""
+    for match in _FENCE.finditer(text):
+        language = match["info"].strip().split(" ")[0]
+        if not language.startswith("{"):
+            yield Fence(language, match["body"], text.count("\n", 0, match.start()) + 1)
+
+
+def run_page(page: Path, directory: Path) -> int:
+    """Run every example of a page in a directory, and return how many were executed.
+
+    Raises:
+        AssertionError: One does not do what the page says.
+    """
+    sybil = Sybil([CodeBlockParser(language, _evaluator(language)) for language in EXECUTED], path=str(page.parent))
+    document = sybil.parse(page)
+    state = State(directory)
+    document.namespace.update({"__name__": "example", "$state": state})
+    with _inside(directory):
+        for example in document.examples():
+            example.evaluate()
+        _nothing_left(state)
+    for name in state.saved:
+        if state.saved[name] == 0:
+            raise Wrong(f"{page}: nothing uses the file {name}")
+    return state.executed
+
+
+def run_module(module: Path, directory: Path) -> int:
+    """Run the doctests in a module's docstrings; returns their number."""
+    sybil = Sybil([DocTestParser(optionflags=_ELLIPSIS)], path=str(module.parent))
+    document = sybil.parse(module)
+    count = 0
+    with _inside(directory):
+        for example in document.examples():
+            example.evaluate()
+            count += 1
+    return count
+
+
+@contextlib.contextmanager
+def _inside(directory: Path) -> Iterator[None]:
+    before, path, modules = Path.cwd(), list(sys.path), set(sys.modules)
+    os.chdir(directory)
+    sys.path.insert(0, str(directory))
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        sys.path[:] = path
+        for name in set(sys.modules) - modules:
+            source = getattr(sys.modules[name], "__file__", None)
+            if source and Path(source).is_relative_to(directory):
+                del sys.modules[name]
+
+
+def _evaluator(language: str) -> Callable[[Example], None]:
+    run = _RUNNERS[language]
+
+    def evaluate(example: Example) -> None:
+        state: State = example.namespace["$state"]
+        where = f"{example.path}:{example.line}"
+        if language != "output":
+            _nothing_left(state)
+        for name in state.saved:
+            # `test_x.py` is used by `pytest test_x.py`, `x.py` also by `import x`.
+            if re.search(rf"\b{re.escape(name)}|(?:import|from) {re.escape(Path(name).stem)}\b", str(example.parsed)):
+                state.saved[name] += 1
+        try:
+            run(str(example.parsed), example.namespace, state, where)
+        except Wrong:
+            raise
+        except Exception as error:
+            raise Wrong(f"{where}: {type(error).__name__}: {error}") from error
+        state.executed += 1
+
+    return evaluate
+
+
+def _nothing_left(state: State) -> None:
+    if state.printed:
+        raise Wrong(f"{state.at}: this prints what no `output` block below it shows:\n{state.printed}")
+
+
+def _save(source: str, state: State) -> str | None:
+    """Save a block that names a file on its first line."""
+    match = _NAME.match(source)
+    if match is None:
+        return None
+    file = state.directory / match[1]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(source, encoding="utf-8")
+    state.saved.setdefault(match[1], 0)
+    return match[1]
+
+
+def _same(wanted: str, got: str, where: str) -> None:
+    wanted, got = (re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip("\n") + "\n" for text in (wanted, got))
+    if not doctest.OutputChecker().check_output(wanted, got, _ELLIPSIS):
+        raise Wrong(f"{where}: the page shows\n{wanted}but there is\n{got}")
+
+
+# --- one for each language ------------------------------------------------------------------------------------------
+
+
+def _python(source: str, names: dict[str, Any], state: State, where: str) -> None:
+    if _save(source, state):
+        compile(source, where, "exec", dont_inherit=True)
+        return
+    code = compile(source, where, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        if code.co_flags & inspect.CO_COROUTINE:
+
+            async def main() -> None:
+                await eval(code, names)  # noqa: PGH001 - the project's own pages
+
+            anyio.run(main)
+        else:
+            exec(code, names)  # noqa: S102 - as above
+    state.printed, state.at = out.getvalue(), where
+
+
+def _output(source: str, names: dict[str, Any], state: State, where: str) -> None:
+    printed, state.printed = state.printed, ""
+    _same(source, printed, where)
+
+
+def _console(source: str, names: dict[str, Any], state: State, where: str) -> None:
+    parts = re.split(r"^\$ ", source, flags=re.MULTILINE)
+    if parts[0].strip():
+        raise Wrong(f"{where}: a console block begins with `$ ` and a command")
+    status = 0
+    for number, part in enumerate(parts[1:]):
+        command, shown = _split(part)
+        if command == "echo $?":
+            _same(shown, f"{status}\n", where)
+            continue
+        if _NOT_RUN.match(command):
+            continue
+        status, printed = _run(command, state)
+        following = parts[number + 2] if number + 2 < len(parts) else ""
+        if status and not following.startswith("echo $?"):
+            raise Wrong(f"{where}: `{command}` ends with the exit code {status}:\n{printed}")
+        if shown.strip():
+            _same(shown, printed, where)
+
+
+def _split(part: str) -> tuple[str, str]:
+    """A command, which goes on behind a backslash, and what is shown below it."""
+    lines = part.splitlines(keepends=True)
+    command = lines.pop(0).rstrip("\n")
+    while command.endswith("\\") and lines:
+        command = command[:-1] + lines.pop(0).strip()
+    return command.split("  #")[0].strip(), "".join(lines)
+
+
+def _run(command: str, state: State) -> tuple[int, str]:
+    words = shlex.split(command)
+    if words[0] == "orchestrator":
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            status = orchestrator(words[1:])
+        return status, out.getvalue()
+    if words[0] not in _RUN:
+        raise Wrong(f"a page may not run {words[0]!r}: it is neither executed nor known to be left out")
+    if words[0] in {"python", "python3"}:
+        words[0] = sys.executable
+    elif words[0] == "pytest":
+        words[:1] = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        words, cwd=state.directory, capture_output=True, text=True, timeout=120, check=False, encoding="utf-8"
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def _yaml(source: str, names: dict[str, Any], state: State, where: str) -> None:
+    _save(source, state)
+    value = parse_yaml(source)[0]
+    engine = Engine(plugins=[value for value in names.values() if hasattr(value, "register_node_types")])
+    try:
+        _check_yaml(value, engine, names)
+    finally:
+        asyncio.run(_close(engine))
+
+
+def _check_yaml(value: Any, engine: Engine, names: dict[str, Any]) -> None:
+    if isinstance(value, Mapping) and "expect" in value:
+        _check_case(value)
+    elif isinstance(value, Mapping) and "nodes" in value:
+        workflow = Workflow.from_dict({"schema": 1, "id": "example", **value})
+        engine.workflows.update({w.id: w for w in names.values() if isinstance(w, Workflow)})
+        if faults := engine.validate(workflow):
+            raise Wrong("\n".join(map(str, faults)))
+    elif isinstance(value, list) and all(isinstance(node, Mapping) and "type" in node for node in value):
+        Workflow.from_dict({"schema": 1, "id": "example", "nodes": [_with_settings(node) for node in value]})
+        for node in value:
+            kind = engine.registry.node_types[node["type"]]
+            if kind.group is None:
+                prepare_config(kind, node.get("config", {}))
+    elif isinstance(value, list) and all(isinstance(edge, Mapping) and "source" in edge for edge in value):
+        nodes = [{"id": name, "type": "set"} for name in sorted({e["source"] for e in value} | {e["target"] for e in value})]
+        Workflow.from_dict({"schema": 1, "id": "example", "nodes": nodes, "edges": value})
+    else:
+        raise Wrong("a yaml block is a workflow, a list of nodes or edges, or a case of the law")
+
+
+def _with_settings(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A join of a number of edges cannot stand alone."""
+    return {name: value for name, value in node.items() if name not in {"join", "cancel_rest"}}
+
+
+def _check_case(value: Mapping[str, Any]) -> None:
+    case = cases.load_case(value)
+    for run in (cases.run_on_machine, cases.run_on_engine):
+        if wrong := list(cases.compare(case, run(case))):
+            raise Wrong(f"{run.__name__}: " + "\n".join(wrong))
+
+
+async def _close(engine: Engine) -> None:
+    async with engine:
+        pass
+
+
+def _javascript(source: str, names: dict[str, Any], state: State, where: str) -> None:
+    engine = Engine()
+    try:
+        engine.language("javascript").check(source, expression=False)
+    finally:
+        asyncio.run(_close(engine))
+
+
+def _toml(source: str, names: dict[str, Any], state: State, where: str) -> None:
+    _save(source, state)
+    tomllib.loads(source)
+
+
+_RUNNERS: Mapping[str, Callable[[str, dict[str, Any], State, str], None]] = {
+    "python": _python,
+    "output": _output,
+    "console": _console,
+    "yaml": _yaml,
+    "javascript": _javascript,
+    "toml": _toml,
+}
+
+
+def check_shown(fence: Fence) -> None:
+    """What is shown and not executed: JSON at least is JSON."""
+    if fence.language == "json":
+        parse_json(fence.body)
