@@ -20,7 +20,53 @@ async def suspending(inputs: dict[str, Any]) -> int:
 
 class _CreateTask(Trial):
     name = "asyncio.create_task"
-    how = "a task per node, made in topological order; each awaits its predecessors' tasks"
+    how = "a task per node, made when its predecessors' tasks are done, with the dict of their results"
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self.function = suspending if graph.suspends else noop
+
+    async def plan(self) -> None:
+        self.sources = predecessors(self.graph)
+        self.missing = {node: len(sources) for node, sources in self.sources.items()}
+        self.targets: dict[str, list[str]] = {node: [] for node in self.graph.ids}
+        for source, target in self.graph.edges:
+            self.targets[source].append(target)
+
+    async def run(self) -> None:
+        function, sources, targets, missing = self.function, self.sources, self.targets, self.missing
+        kept: dict[str, int] = {}
+        running: set[asyncio.Task[int]] = set()
+        over = asyncio.Event()
+
+        def start(node: str) -> None:
+            task = asyncio.create_task(function({source: kept[source] for source in sources[node]}), name=node)
+            running.add(task)
+            task.add_done_callback(ended)
+
+        def ended(task: asyncio.Task[int]) -> None:
+            node = task.get_name()
+            kept[node] = task.result()
+            running.discard(task)
+            for target in targets[node]:
+                missing[target] -= 1
+                if not missing[target]:
+                    start(target)
+            if not running:
+                over.set()
+
+        for node in [node for node, count in missing.items() if not count]:
+            start(node)
+        await over.wait()
+        self.kept = kept
+
+    def results(self) -> int:
+        return sum(self.kept.values())
+
+
+class _AllTasks(Trial):
+    name = "create_task, all at once"
+    how = "a task per node, all made beforehand in topological order; each awaits its predecessors' tasks"
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
@@ -102,4 +148,4 @@ class _Loop(Trial):
         return sum(self.kept.values())
 
 
-CONTESTANTS: tuple[type[Trial], ...] = (_CreateTask, _Gather, _Loop)
+CONTESTANTS: tuple[type[Trial], ...] = (_CreateTask, _AllTasks, _Gather, _Loop)

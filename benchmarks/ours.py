@@ -30,31 +30,32 @@ async def suspending(ctx: NodeContext, config: Nothing, input: Any) -> int:
 class _Ours(Trial):
     name = "ours"
     how = (
-        "`Workflow.from_dict`, `Engine.run`, every node record read; the in-memory journal is kept; the document is "
-        "the input, as the lists are the others'"
+        "`Engine.plan`, `Engine.run`, every node record read; the in-memory journal is kept; the `Workflow` (the document, "
+        "read and checked) is the input, as the lists are the others'"
     )
     packages = ("pluggable-orchestrator-core",)
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
         kind = "bench.suspending" if graph.suspends else "bench.noop"
-        self.document = {
+        document = {
             "schema": 1,
             "id": "bench",
             "settings": {"max_parallel": None},  # no limit
             "nodes": [{"id": node, "type": kind} for node in graph.ids],
             "edges": [{"source": source, "target": target} for source, target in graph.edges],
         }
+        self.workflow = Workflow.from_dict(document)
 
     async def open(self) -> None:
-        self.engine = Engine(node_types=[noop, suspending], plugins=None)
+        self.engine = Engine(node_types=[noop, suspending], discover=False)
         await self.engine.__aenter__()
 
     async def close(self) -> None:
         await self.engine.__aexit__(None, None, None)
 
     async def plan(self) -> None:
-        self.workflow = Workflow.from_dict(self.document)
+        self.engine.plan(self.workflow)
 
     async def run(self) -> None:
         self.result = await self.engine.run(self.workflow, None)

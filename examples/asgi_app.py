@@ -68,14 +68,19 @@ class App:
             if not message.get("more_body"):
                 break
         try:
-            payload = json.loads(body)
-        except ValueError:
+            payload = json.loads(body, parse_constant=_refuse)
+        except (ValueError, RecursionError):
             return 400, {"message": "the body is not JSON"}
         result = await self._engine.run(self._workflow, payload)
         if result.status is not ExecutionStatus.SUCCEEDED:
             # What went wrong inside is for our logs; the caller gets a code and a number to ask about.
             return 500, {"message": "the order could not be taken", "execution_id": result.execution_id}
         return 200, {"answer": result.output, "execution_id": result.execution_id}
+
+
+def _refuse(name: str) -> Any:
+    """Python reads NaN and Infinity; JSON has no such values, and a workflow would refuse them later."""
+    raise ValueError(f"{name} is not JSON")
 
 
 app = App(Workflow.load(Path(__file__).parent / "order-intake.yaml"))

@@ -201,7 +201,7 @@ def hook_page() -> str:
     ]
     for name, hook in hooks().items():
         first = getattr(hook, f"{hookspecs.PROJECT}_spec").get("firstresult")
-        lines += [f"## `{name}`", "", "```text", f"{name}{_signature(hook)}", "```", "", _markdown(inspect.cleandoc(hook.__doc__))]
+        lines += [f"## `{name}`", "", f"`{name}{_signature(hook)}`", "", _markdown(inspect.cleandoc(hook.__doc__))]
         lines += ["", "The first plugin that gives something other than `None` decides." if first else "Every plugin's is called.", ""]
     return "\n".join(lines)
 
@@ -229,7 +229,7 @@ def command_page() -> str:
 def _command(name: str, command: click.Command, parent: click.Context) -> list[str]:
     context = click.Context(command, info_name=name, parent=parent)
     usage = command.get_usage(context).removeprefix("Usage: ")
-    lines = [f"## `orchestrator {name}`", "", "```text", usage, "```", "", _markdown(inspect.cleandoc(command.help or "")), ""]
+    lines = [f"## `orchestrator {name}`", "", f"`{usage}`", "", _markdown(inspect.cleandoc(command.help or "")), ""]
     rows = []
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)

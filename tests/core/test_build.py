@@ -240,6 +240,14 @@ def test_one_function_may_be_several_nodes_under_one_name():
     assert flow.run_sync(1, discover=False).output == 4
 
 
+def test_a_bound_method_is_one_function_every_time():
+    seen = []
+    flow = Flow("f")
+    flow.call(seen.append, id="one") >> flow.call(seen.append, id="two")
+    flow.run_sync("x", discover=False)
+    assert seen == ["x", None]
+
+
 def test_names_of_functions_are_one_set_for_the_flow_and_its_groups():
     flow = Flow("f")
 

@@ -71,7 +71,8 @@ class State:
     printed: str = ""
     at: str = ""  # where the block stands that printed
     saved: dict[str, int] = attrs.field(factory=dict)
-    executed: int = 0
+    found: int = 0  # examples that were come across
+    left_out: int = 0  # those of them with nothing but commands that are not run
 
 
 @attrs.frozen
@@ -91,8 +92,8 @@ def fences(text: str) -> Iterator[Fence]:
             yield Fence(language, match["body"], text.count("\n", 0, match.start()) + 1)
 
 
-def run_page(page: Path, directory: Path) -> int:
-    """Run every example of a page in a directory, and return how many were executed.
+def run_page(page: Path, directory: Path) -> State:
+    """Run every example of a page in a directory, and return what there was.
 
     Raises:
         AssertionError: One does not do what the page says.
@@ -108,7 +109,7 @@ def run_page(page: Path, directory: Path) -> int:
     for name in state.saved:
         if state.saved[name] == 0:
             raise Wrong(f"{page}: nothing uses the file {name}")
-    return state.executed
+    return state
 
 
 def run_module(module: Path, directory: Path) -> int:
@@ -157,7 +158,7 @@ def _evaluator(language: str) -> Callable[[Example], None]:
             raise
         except Exception as error:
             raise Wrong(f"{where}: {type(error).__name__}: {error}") from error
-        state.executed += 1
+        state.found += 1
 
     return evaluate
 
@@ -215,7 +216,7 @@ def _console(source: str, names: dict[str, Any], state: State, where: str) -> No
     parts = re.split(r"^\$ ", source, flags=re.MULTILINE)
     if parts[0].strip():
         raise Wrong(f"{where}: a console block begins with `$ ` and a command")
-    status = 0
+    status, ran = 0, 0
     for number, part in enumerate(parts[1:]):
         command, shown = _split(part)
         if command == "echo $?":
@@ -224,11 +225,13 @@ def _console(source: str, names: dict[str, Any], state: State, where: str) -> No
         if _NOT_RUN.match(command):
             continue
         status, printed = _run(command, state)
+        ran += 1
         following = parts[number + 2] if number + 2 < len(parts) else ""
         if status and not following.startswith("echo $?"):
             raise Wrong(f"{where}: `{command}` ends with the exit code {status}:\n{printed}")
         if shown.strip():
             _same(shown, printed, where)
+    state.left_out += not ran
 
 
 def _split(part: str) -> tuple[str, str]:
@@ -243,10 +246,11 @@ def _split(part: str) -> tuple[str, str]:
 def _run(command: str, state: State) -> tuple[int, str]:
     words = shlex.split(command)
     if words[0] == "orchestrator":
-        out = io.StringIO()
+        # With an encoding, unlike StringIO: what the command line writes depends on it.
+        out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             status = orchestrator(words[1:])
-        return status, out.getvalue()
+        return status, out.buffer.getvalue().decode()  # type: ignore[attr-defined]  # a BytesIO
     if words[0] not in _RUN:
         raise Wrong(f"a page may not run {words[0]!r}: it is neither executed nor known to be left out")
     if words[0] in {"python", "python3"}:

@@ -203,7 +203,7 @@ class NodeRef(_Wired):
 
     @property
     def path(self) -> str:
-        """Where it stands: its id, or ``poll/fetch`` inside a group."""
+        """Where it stands, which is its id, or ``poll/fetch`` inside a group."""
         return f"{self.graph.prefix}{self.id}"
 
     def __repr__(self) -> str:
@@ -587,7 +587,8 @@ class Flow(_Graph):
         Raises:
             DocumentError: Another function has this name.
         """
-        if self._callables.setdefault(name, function) is not function:
+        # Equal, not the same: a bound method is a new object every time it is looked up.
+        if self._callables.setdefault(name, function) != function:
             why = f"another function is called {name!r} in this flow: say call(..., function_name=...)"
             raise DocumentError([Fault(why, "$.nodes")])
 

@@ -566,29 +566,34 @@ class _Placed(Exception):  # noqa: N818 - never leaves this module
 
 
 def _class_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
-    hints: dict[str, Any] = {}
+    # name -> (argument, hook, type, required). Worked out late: a class may name another that stands after it.
+    fields: dict[str, tuple[str, Any, Any, bool]] = {}
 
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"must be an object, not {_kind_of(value)}")  # noqa: TRY004 - as above
-        if not hints:
-            # Read late: a class may name another that stands after it.
-            hints.update(get_type_hints(kind))
-        fields = {wire_name(field.name): field for field in attrs.fields(kind) if field.init}
+        if not fields:
+            hints = get_type_hints(kind)
+            for field in attrs.fields(kind):
+                if field.init and not field.name.startswith("_"):
+                    hint = hints[field.name]
+                    hook = converter.get_structure_hook(hint)
+                    required = field.default is attrs.NOTHING
+                    fields[wire_name(field.name)] = (field.alias or field.name, hook, hint, required)
         arguments: dict[str, Any] = {}
         errors: list[Exception] = []
-        for name, field in fields.items():
-            if name not in value:
-                if field.default is attrs.NOTHING:
-                    errors.append(_noted(ValueError("is missing"), name))
+        for name, item in value.items():
+            known = fields.get(name)
+            if known is None:
+                errors.append(_noted(ValueError(_unknown(name, list(fields))), name))
                 continue
             try:
-                hint = hints[field.name]
-                arguments[field.alias or field.name] = converter.get_structure_hook(hint)(value[name], hint)
+                arguments[known[0]] = known[1](item, known[2])
             except Exception as error:  # noqa: BLE001 - gathered, with its place
                 errors.append(_noted(error, name))
-        extra = [key for key in value if key not in fields]
-        errors += [_noted(ValueError(_unknown(key, list(fields))), key) for key in extra]
+        for name, (_argument, _hook, _hint, required) in fields.items():
+            if required and name not in value:
+                errors.append(_noted(ValueError("is missing"), name))
         if errors:
             raise ClassValidationError("", errors, kind)
         return kind(**arguments)

@@ -11,7 +11,7 @@ import attrs
 
 from orchestrator_core import codec, picture
 from orchestrator_core.errors import DocumentError, Fault
-from orchestrator_core.types import Edge, Json, Node, Position, Retry, Settings
+from orchestrator_core.types import Edge, Edges, Json, Node, Position, Retry, Settings
 
 __all__ = ["MAX_EDGES", "MAX_NODES", "Workflow", "body_of", "check", "find_cycle", "near", "with_lines"]
 
@@ -24,6 +24,29 @@ _PORT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _ID_RULE = "a letter or _, then letters, digits and _, 64 at most; not __proto__, constructor or prototype"
 
 _converter = codec.make_converter()
+_EDGE_KEYS = frozenset(field.name for field in attrs.fields(Edge))
+
+
+def _structure_edges(value: Any, _: Any) -> Edges:
+    """Edges in columns. What is not plainly right goes the long way, which says what is wrong."""
+    columns: tuple[list[Any], ...] = ([], [], [], [], [])
+    sources, targets, ports, inputs, keys = columns
+    for item in value if isinstance(value, list | tuple) else ():
+        if type(item) is not dict or not item.keys() <= _EDGE_KEYS:
+            break
+        sources.append(item.get("source"))
+        targets.append(item.get("target"))
+        ports.append(item.get("port", "main"))
+        inputs.append(item.get("input", "main"))
+        keys.append(item.get("key"))
+    whole = isinstance(value, list | tuple) and len(sources) == len(value)
+    if whole and all(type(text) is str for column in columns[:4] for text in column):
+        if all(key is None or type(key) is str for key in keys):
+            return Edges.from_columns(*columns)
+    return Edges(_converter.structure(value, tuple[Edge, ...]))
+
+
+_converter.register_structure_hook(Edges, _structure_edges)
 
 
 @attrs.frozen
@@ -31,7 +54,7 @@ class Document:
     """What stands in a file; :class:`Workflow` is what is made of it."""
 
     nodes: tuple[Node, ...]
-    edges: tuple[Edge, ...] = ()
+    edges: Edges = attrs.field(factory=Edges)
     schema: int = 1
     id: str = "workflow"
     name: str | None = None
@@ -49,7 +72,7 @@ class Workflow:
 
     id: str
     nodes: tuple[Node, ...]
-    edges: tuple[Edge, ...] = ()
+    edges: Edges = attrs.field(factory=Edges, converter=Edges.of)
     name: str | None = None
     settings: Settings = Settings()
     output: Json = None
@@ -273,22 +296,23 @@ def _check_edges(workflow: Workflow, seen: Mapping[str, int], place: str) -> Ite
     incoming: dict[str, int] = {}
     identical: dict[tuple[str, str, str, str], int] = {}
     dangling = False
-    for index, edge in enumerate(workflow.edges):
-        for end, name in (("source", edge.source), ("target", edge.target)):
+    edges = workflow.edges
+    rows = zip(edges.sources, edges.ports, edges.targets, edges.inputs, strict=True)
+    for index, same in enumerate(rows):
+        source, port, target, input_ = same
+        for end, name in (("source", source), ("target", target)):
             if name not in seen:
                 dangling = True
                 yield Fault(f"there is no node {name!r}{near(name, seen)}", f"{place}.edges[{index}].{end}")
-        if edge.port != "main" and not _PORT.fullmatch(edge.port):
-            yield Fault(f"{edge.port!r} is no port name", f"{place}.edges[{index}].port")
-        if edge.input != "main" and not _PORT.fullmatch(edge.input):
-            yield Fault(f"{edge.input!r} is no input name", f"{place}.edges[{index}].input")
-        same = (edge.source, edge.port, edge.target, edge.input)
+        if port != "main" and not _PORT.fullmatch(port):
+            yield Fault(f"{port!r} is no port name", f"{place}.edges[{index}].port")
+        if input_ != "main" and not _PORT.fullmatch(input_):
+            yield Fault(f"{input_!r} is no input name", f"{place}.edges[{index}].input")
         if same in identical:
-            yield Fault(
-                f"is the same edge as edges[{identical[same]}] ({edge}): remove one", f"{place}.edges[{index}]"
-            )
+            first = f"edges[{identical[same]}] ({edges[index]})"
+            yield Fault(f"is the same edge as {first}: remove one", f"{place}.edges[{index}]")
         identical.setdefault(same, index)
-        incoming[edge.target] = incoming.get(edge.target, 0) + 1
+        incoming[target] = incoming.get(target, 0) + 1
     for index, node in enumerate(workflow.nodes):
         if isinstance(node.join, int) and node.join > incoming.get(node.id, 0):
             yield Fault(
@@ -305,20 +329,21 @@ def near(name: str, known: Mapping[str, int]) -> str:
     return f": did you mean {found[0]!r}?" if found else ""
 
 
-def find_cycle(nodes: Sequence[Node], edges: Sequence[Edge]) -> list[str] | None:
+def find_cycle(nodes: Sequence[Node], edges: Edges) -> list[str] | None:
     """A cycle as node ids, the first repeated at the end, or ``None``. Linear (Kahn 1962, then a walk in what is left)."""
     follow: dict[str, list[str]] = {}
     count = {node.id: 0 for node in nodes}
-    for edge in edges:
-        follow.setdefault(edge.source, []).append(edge.target)
-        count[edge.target] += 1
+    for source, target in zip(edges.sources, edges.targets, strict=True):
+        follow.setdefault(source, []).append(target)
+        count[target] += 1
     free = [name for name, number in count.items() if number == 0]
     while free:
         for target in follow.get(free.pop(), ()):
             count[target] -= 1
             if count[target] == 0:
                 free.append(target)
-    before = {edge.target: edge.source for edge in edges if count[edge.target] > 0 and count[edge.source] > 0}
+    pairs = zip(edges.sources, edges.targets, strict=True)
+    before = {target: source for source, target in pairs if count[target] > 0 and count[source] > 0}
     if not before:
         return None
     # Every node left has a predecessor left: walking back must come round.

@@ -103,7 +103,7 @@ class Execution:
         if self._driver.failure is not None:
             raise self._driver.failure
         machine = self._driver.machine
-        return _without_collections(len(machine.records), machine.result)
+        return _without_collections(len(machine.plan.nodes), machine.result)
 
     async def events(self, *, after: int = 0) -> AsyncIterator[Event]:
         """Every committed event from number ``after`` on, until the execution has ended."""

@@ -5,6 +5,7 @@ Rule 1 of the law: the plan is what is reachable from the start; nodes and edges
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import attrs
 from orchestrator_core.codec import parse_duration
 from orchestrator_core.document import Workflow, body_of
 from orchestrator_core.errors import DocumentError, Fault
-from orchestrator_core.types import Edge, Json, Node
+from orchestrator_core.types import Edges, Json, Node
 
 __all__ = ["ALL", "SETTLED", "Group", "Plan", "Traits", "make_plan"]
 
@@ -57,10 +58,10 @@ class Plan:
         nodes, edges: What is in the plan, in document order.
         index: Node id -> index.
         outs: For each node its edges (port, target, edge), in document order.
-        ins: For each node its incoming edges, in document order.
+        ins, degrees: For each node its incoming edges, in document order, and how many.
         sources, ports: For each edge where it comes from.
         keys: For each edge the key of its value where its input has several edges.
-        inputs: For nodes with other inputs than ``main``: input name -> edges. ``None``: all edges go to ``main``.
+        inputs: For nodes with other inputs than ``main``: input name -> edges.
         joins: :data:`SETTLED`, :data:`ALL` or the number of deliveries.
         plain: Nothing stands between being due and running: no ``when``, ``for_each``, group, not disabled.
         ranks: A topological number for each node.
@@ -70,20 +71,21 @@ class Plan:
 
     workflow: Workflow
     start: str | None
-    nodes: list[Node]
+    nodes: tuple[Node, ...]
     index: dict[str, int]
-    edges: list[Edge]
-    outs: list[tuple[tuple[str, int, int], ...]]
-    ins: list[tuple[int, ...]]
-    sources: list[int]
-    ports: list[str]
-    keys: list[str]
-    inputs: list[dict[str, list[int]] | None]
-    joins: list[int]
-    plain: list[bool]
-    pure: list[bool]
-    catches: list[bool]
-    ranks: list[int]
+    edges: Edges
+    outs: tuple[tuple[tuple[str, int, int], ...], ...]
+    ins: tuple[tuple[int, ...], ...]
+    degrees: array[int]
+    sources: array[int]
+    ports: Sequence[str]
+    keys: tuple[str, ...]
+    inputs: dict[int, dict[str, list[int]]]
+    joins: array[int]
+    plain: bytes
+    pure: bytes
+    catches: bytearray
+    ranks: array[int]
     groups: dict[int, Group]
     outside: frozenset[str]
     notes: list[Any]
@@ -133,8 +135,8 @@ def _starts(workflow: Workflow, traits: dict[str, Traits], start: str | None) ->
 
 def _reachable(workflow: Workflow, start: str) -> set[str]:
     follow: dict[str, list[str]] = {}
-    for edge in workflow.edges:
-        follow.setdefault(edge.source, []).append(edge.target)
+    for source, target in zip(workflow.edges.sources, workflow.edges.targets, strict=True):
+        follow.setdefault(source, []).append(target)
     inside, todo = {start}, [start]
     while todo:
         for target in follow.get(todo.pop(), ()):
@@ -150,76 +152,77 @@ def _lay_out(workflow: Workflow, start: str | None, inside: set[str] | None, tra
     size = len(nodes)
     leaving: list[list[tuple[str, int, int]]] = [[] for _ in range(size)]
     arriving: list[list[int]] = [[] for _ in range(size)]
-    edges: list[Edge] = list(workflow.edges) if inside is None else []
+    edges = workflow.edges
     if inside is not None:
-        edges += [edge for edge in workflow.edges if edge.source in inside and edge.target in inside]
-    sources = [index[edge.source] for edge in edges]
-    targets = [index[edge.target] for edge in edges]
-    ports = [edge.port for edge in edges]
-    keys = [edge.key or edge.source for edge in edges]
+        edges = Edges(edge for edge in edges if edge.source in inside and edge.target in inside)
+    sources = array("i", [index[source] for source in edges.sources])
+    targets = [index[target] for target in edges.targets]
+    ports = edges.ports
+    keys = [key or source for key, source in zip(edges.keys, edges.sources, strict=True)]
     for number, (source, port, target) in enumerate(zip(sources, ports, targets, strict=True)):
         leaving[source].append((port, target, number))
         arriving[target].append(number)
-    # Tuples of plain values are nothing to the garbage collector; lists it would walk again and again.
-    outs = [tuple(entries) for entries in leaving]
-    ins = [tuple(numbers) for numbers in arriving]
-    catches = [False] * size
+    # Tuples of plain values, arrays and bytes are nothing to the garbage collector; lists it walks again and again.
+    outs = tuple([tuple(entries) for entries in leaving])
+    ins = tuple([tuple(numbers) for numbers in arriving])
+    catches = bytearray(size)
     special: set[int] = set()
-    for number, edge in enumerate(edges):
-        if edge.port == "error":
+    for number, (port, input_) in enumerate(zip(ports, edges.inputs, strict=True)):
+        if port == "error":
             catches[sources[number]] = True
-        if edge.input != "main":
+        if input_ != "main":
             special.add(targets[number])
-    inputs: list[dict[str, list[int]] | None] = [None] * size
+    inputs: dict[int, dict[str, list[int]]] = {}
     for target in special:
         by_input: dict[str, list[int]] = {}
         for number in ins[target]:
-            by_input.setdefault(edges[number].input, []).append(number)
+            by_input.setdefault(edges.inputs[number], []).append(number)
         inputs[target] = by_input
     for target, numbers in enumerate(ins):
         if len(numbers) > 1:
-            for group in (inputs[target] or {"main": numbers}).values():
+            for group in inputs.get(target, {"main": numbers}).values():
                 _disambiguate(group, edges, sources, keys)
-    joins = [_join(node, len(ins[i])) for i, node in enumerate(nodes)]
+    joins = array("i", [_join(node, len(ins[i])) for i, node in enumerate(nodes)])
+    groups = {name for name, trait in traits.items() if trait.group is not None}
+    pures = {name for name, trait in traits.items() if trait.pure}
     plain = [
-        node.when is None and node.for_each is None and not node.disabled and traits[node.type].group is None
-        for node in nodes
+        node.when is None and node.for_each is None and not node.disabled and node.type not in groups for node in nodes
     ]
     return Plan(
         workflow=workflow,
         start=start,
-        nodes=nodes,
+        nodes=tuple(nodes),
         index=index,
         edges=edges,
         outs=outs,
         ins=ins,
         sources=sources,
         ports=ports,
-        keys=keys,
+        keys=tuple(keys),
         inputs=inputs,
         joins=joins,
-        plain=plain,
-        pure=[traits[node.type].pure for node in nodes],
+        plain=bytes(plain),
+        pure=bytes(node.type in pures for node in nodes),
+        degrees=array("i", map(len, ins)),
         catches=catches,
-        ranks=_ranks(outs, ins) if any(join > 0 for join in joins) else [],
+        ranks=_ranks(outs, ins) if max(joins) > 0 else array("i"),
         groups={},
         outside=frozenset(node.id for node in workflow.nodes if node.id not in index),
         notes=[None] * size,
     )
 
 
-def _disambiguate(group: Sequence[int], edges: list[Edge], sources: list[int], keys: list[str]) -> None:
+def _disambiguate(group: Sequence[int], edges: Edges, sources: Sequence[int], keys: list[str]) -> None:
     """Where a source repeats among an input's edges without a key, their keys are ``source.port`` (rule 5)."""
     if len({sources[number] for number in group}) == len(group):
         return
     counts: dict[int, int] = {}
     for number in group:
-        if edges[number].key is None:
+        if edges.keys[number] is None:
             counts[sources[number]] = counts.get(sources[number], 0) + 1
     for number in group:
-        edge = edges[number]
-        if edge.key is None and counts[sources[number]] > 1:
-            keys[number] = f"{edge.source}.{edge.port}"
+        if edges.keys[number] is None and counts[sources[number]] > 1:
+            keys[number] = f"{edges.sources[number]}.{edges.ports[number]}"
 
 
 def _join(node: Node, edges: int) -> int:
@@ -231,8 +234,8 @@ def _join(node: Node, edges: int) -> int:
     return 1 if node.join == "first" else min(int(node.join), max(edges, 1))
 
 
-def _ranks(outs: list[tuple[tuple[str, int, int], ...]], ins: list[tuple[int, ...]]) -> list[int]:
-    ranks = [0] * len(outs)
+def _ranks(outs: Sequence[tuple[tuple[str, int, int], ...]], ins: Sequence[tuple[int, ...]]) -> array[int]:
+    ranks = array("i", bytes(4 * len(outs)))
     count = [len(edges) for edges in ins]
     free = [i for i, number in enumerate(count) if number == 0][::-1]
     rank = 0

@@ -114,7 +114,6 @@ class Machine:
     Attributes:
         plan: The graph.
         now: The time of the latest event.
-        status: Where the execution stands.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -130,7 +129,6 @@ class Machine:
         self.finished_at: float | None = None
         self.ended: ExecutionEnded | None = None
         self.root: Frame | None = None
-        self.records: dict[str, Record] = {}
         self.frames: dict[str, Frame] = {}
         self.timers: dict[tuple[str, TimerKind], float] = {}
         self.signals: dict[str, list[SignalReceived]] = {}
@@ -158,7 +156,7 @@ class Machine:
         """Where the execution stands; ``waiting``: nothing runs or wants to, only waits are open."""
         if self.ended is not None:
             return self.ended.status
-        stages = {record.stage for record in self.records.values()}
+        stages = {record.stage for record in self.root.all_records()} if self.root is not None else set()
         if self.running or self.children or not stages.isdisjoint({Stage.ASKING, Stage.QUEUED, Stage.DELAYED}):
             return ExecutionStatus.RUNNING
         return ExecutionStatus.WAITING if Stage.WAITING in stages else ExecutionStatus.RUNNING
@@ -227,8 +225,8 @@ class Machine:
         """Every command that has no answer yet: what a driver has to do after a restart."""
         commands: list[Command] = []
         if self.root is None or self.ended is not None:
-            if self.children:
-                commands += [CancelChild(r.path) for r in self.records.values() if r.child]
+            if self.children and self.root is not None:
+                commands += [CancelChild(r.path) for r in self.root.all_records() if r.child]
             return commands
         for record in self.root.all_records():
             if record.stage is _ACTIVE:
@@ -296,7 +294,7 @@ class Machine:
         """The machine that gave a snapshot. ``plan`` must be that of the same version and start."""
         machine = cls(plan)
         snapshots.put(machine, snapshot)
-        for record in machine.records.values():
+        for record in machine.root.all_records() if machine.root is not None else ():
             if record.stage is _QUEUED:
                 heappush(machine._queue, (record.rank_step, order_of(record), record))
         return machine
@@ -318,7 +316,8 @@ class Machine:
         if event.at < self.now:
             raise IllegalEvent(f"{kind.__name__} at {event.at}: time does not run backwards from {self.now}")
         if kind is AttemptSucceeded or kind is AttemptFailed or kind is AttemptWaited:
-            record = self.records.get(event.path)
+            index = self.plan.index.get(event.path)
+            record = self.root.records[index] if index is not None else self.find(event.path)
             if record is None or not 0 < event.number <= record.number:
                 raise IllegalEvent(f"{kind.__name__}: attempt {event.number} of {event.path!r} was never started")
             return record if record.stage is _ACTIVE and event.number == record.number else None
@@ -339,7 +338,7 @@ class Machine:
             if frame is None or (frame.asking != event.question and not frame.closed):
                 raise IllegalEvent(f"{event.question!r} of {path!r} was not asked")
             return frame if frame.asking == event.question and not frame.closed else None
-        record = self.records.get(path)
+        record = self.find(path)
         if record is None:
             if kind is CancelRequested and self._exists(path):
                 return None
@@ -362,7 +361,7 @@ class Machine:
             return None
         if event.at < due:
             return None  # an earlier timer of the same place, which was dropped and set anew
-        return self.frames.get(event.path) or self.records.get(event.path) or self
+        return self.frames.get(event.path) or self.find(event.path) or self
 
     def _was_asked(self, record: Record, question: str) -> bool:
         node = record.node
@@ -421,7 +420,7 @@ class Machine:
 
     def _put(self, event: Event) -> None:
         if type(event) is NodeEnded:
-            record = self.records.get(event.path)
+            record = self.find(event.path)
             if record is not None and record.stage is _QUEUED and record.step == self.step and self._is_plain(record):
                 # Due and ended by one fact: its start will not tell that it was due.
                 self._events.append(NodeDue(self.now, event.path))
@@ -501,14 +500,14 @@ class Machine:
         return record.item < 0 and not self.pins and record.frame.plan.plain[record.index]
 
     def _apply_due(self, event: NodeDue) -> None:
-        if event.path in self.records:
+        if self.find(event.path) is not None:
             return  # it was, and now waits for a slot
         frame, index, owner = self._locate(event.path)
         if owner is None:
             if frame.plan.joins[index] > 0 and frame.plan.ins[index]:
                 self._count(frame, index)
             self._apply_node_due(frame, index, event.path)
-            record = self.records[event.path]
+            record = self._get(event.path)
             if self._is_plain(record):
                 # Only what had to wait for a slot is announced.
                 self._wanting.remove(record)
@@ -520,7 +519,7 @@ class Machine:
         record = Record(frame, index, path, self.now, self.step)
         plan = frame.plan
         edges = plan.ins[index]
-        if plan.inputs[index] is None and edges and index not in frame.counted:
+        if edges and index not in plan.inputs and index not in frame.counted:
             if len(edges) == 1:
                 number = edges[0]
                 record.input = frame.records[plan.sources[number]].outputs[plan.ports[number]]  # type: ignore[index,union-attr]  # delivered, so it is there
@@ -529,7 +528,6 @@ class Machine:
         else:
             record.input, record.inputs = frame.inputs_for(index)
         frame.records[index] = record
-        self.records[path] = record
         if plan.plain[index] and not self.pins:
             record.stage = _QUEUED
             self._wanting.append(record)
@@ -620,12 +618,12 @@ class Machine:
         self._start_record(record, number, now)
 
     def _apply_attempt_started(self, event: AttemptStarted) -> None:
-        if event.path not in self.records:
+        if self.find(event.path) is None:
             frame, index, _ = self._locate(event.path)
             if frame.plan.joins[index] > 0 and frame.plan.ins[index]:
                 self._count(frame, index)
             self._apply_node_due(frame, index, event.path)
-        self._start_record(self.records[event.path], event.number, event.at)
+        self._start_record(self._get(event.path), event.number, event.at)
 
     def _start_record(self, record: Record, number: int, at: float) -> None:
         record.stage = _ACTIVE
@@ -725,7 +723,7 @@ class Machine:
     def _on_signal(self, event: SignalReceived, _: Machine) -> None:
         self.seen.add(event.id)
         self.signals.setdefault(event.path, []).append(event)
-        record = self.records.get(event.path)
+        record = self.find(event.path)
         if record is not None:
             self._later(self._wake_by_signal, record)
 
@@ -836,7 +834,7 @@ class Machine:
             self._put(event)
 
     def _apply_node_ended(self, event: NodeEnded) -> None:
-        record = self.records.get(event.path)
+        record = self.find(event.path)
         if record is None:
             record = self._record_undue(event.path)
         if record.stage is _ENDED:
@@ -886,7 +884,6 @@ class Machine:
         """The record of what ends without ever having been due."""
         frame, index, owner = self._locate(path)
         record = Record(frame, index, path, self.now, -1)
-        self.records[path] = record
         if owner is None:
             frame.records[index] = record
         else:
@@ -931,7 +928,7 @@ class Machine:
             self._fail(record, failure)
 
     def _apply_rescheduled(self, event: Rescheduled) -> None:
-        record = self.records[event.path]
+        record = self._get(event.path)
         kind: TimerKind = "delay" if record.stage is Stage.OPEN else "retry"
         if event.due > event.at or kind == "delay":
             self._start_timer(event.path, kind, event.due)
@@ -979,7 +976,6 @@ class Machine:
 
     def _apply_item_due(self, owner: Record, path: str) -> None:
         record = Record(owner.frame, owner.index, path, self.now, owner.step)
-        self.records[path] = record
         self._add_item(owner, record)
         record.input = record.scope().item
         owner.active += 1
@@ -1025,7 +1021,7 @@ class Machine:
             self._put(BodyStarted(self.now, record.path, iteration))
 
     def _apply_body_started(self, event: BodyStarted) -> None:
-        record = self.records[event.path]
+        record = self._get(event.path)
         group = record.frame.plan.groups[record.index]
         if record.started_at is None:
             record.started_at = event.at
@@ -1112,7 +1108,7 @@ class Machine:
                 return
 
     def _apply_wait_ended(self, event: WaitEnded) -> None:
-        record = self.records[event.path]
+        record = self._get(event.path)
         self.timers.pop((event.path, "wait"), None)
         record.waits += 1
         name = record.wait.signal if record.wait else None
@@ -1149,7 +1145,7 @@ class Machine:
 
     def order(self, path: str) -> tuple[int, ...]:
         """The place of a path in document order; what stands around it comes before it."""
-        record = self.records.get(path)
+        record = self.find(path)
         if record is not None:
             return order_of(record)
         frame = self.frames.get(path)
@@ -1159,13 +1155,31 @@ class Machine:
 
     # --- paths ------------------------------------------------------------------------------------------------------
 
+    def find(self, path: str) -> Record | None:
+        """The record at a path, where there is one by now."""
+        outer, slash, name = path.rpartition("/")
+        frame = self.frames.get(outer) if slash else self.root
+        if frame is not None:
+            index = frame.plan.index.get(name)
+            return None if index is None else frame.records[index]
+        owner = self.find(outer) if slash else None
+        if owner is None or owner.items is None or not name.isdecimal() or int(name) >= len(owner.items):
+            return None
+        return owner.items[int(name)]
+
+    def _get(self, path: str) -> Record:
+        record = self.find(path)
+        if record is None:
+            raise KeyError(path)
+        return record
+
     def _locate(self, path: str) -> tuple[Frame, int, Record | None]:
         """The frame and the node of a path, and for an item the record of its node."""
         outer, _, name = path.rpartition("/")
         frame = self.root if outer == "" else self.frames.get(outer)
         if frame is not None:
             return frame, frame.plan.index[name], None
-        owner = self.records[outer]
+        owner = self._get(outer)
         return owner.frame, owner.index, owner
 
 

@@ -403,7 +403,7 @@ class NodeContext:
 
     @property
     def idempotency_key(self) -> str:
-        """Equal for all attempts of this node in this execution: send it along with every effect."""
+        """A text that is equal for all attempts of this node in this execution; send it along with every effect."""
         return hashlib.sha256(f"{self.execution_id}/{self.path}".encode()).hexdigest()[:32]
 
     @property

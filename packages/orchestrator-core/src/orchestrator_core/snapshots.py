@@ -6,6 +6,7 @@ The data is JSON as far as the payloads are: they stand in it as they were hande
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +53,7 @@ _RECORD_FIELDS = (
     "active",
     "unfinished",
 )
-_FRAME_FIELDS = ("path", "input", "iteration", "left", "got", "unfinished", "closed", "failed_at", "asking", "result")
+_FRAME_FIELDS = ("path", "input", "iteration", "unfinished", "closed", "failed_at", "asking", "result")
 _converter = codec.make_converter()
 
 
@@ -96,7 +97,7 @@ def put(machine: Any, data: Mapping[str, Json]) -> None:
 
 def _frame(frame: Frame) -> dict[str, Json]:
     data: dict[str, Json] = {name: _fresh(getattr(frame, name)) for name in _FRAME_FIELDS}
-    data["edges"] = list(frame.edges)
+    data["edges"], data["left"], data["got"] = list(frame.edges), list(frame.left), list(frame.got)
     data["item"] = None if frame.item is ABSENT else [frame.item, frame.number]
     data["counted"] = [[index, list(numbers)] for index, numbers in frame.counted.items()]
     data["verdict"] = codec.unstructure(frame.verdict)
@@ -127,6 +128,7 @@ def _fill_frame(machine: Any, frame: Frame, data: Mapping[str, Json]) -> None:
         setattr(frame, name, _fresh(data[name]))
     frame.prefix = f"{frame.path}/" if frame.path else ""
     frame.edges = bytearray(data["edges"])
+    frame.left, frame.got = array("i", data["left"]), array("i", data["got"])
     if data["item"] is not None:
         frame.item, frame.number = data["item"]
     frame.counted = {index: list(numbers) for index, numbers in data["counted"]}
@@ -139,7 +141,6 @@ def _fill_frame(machine: Any, frame: Frame, data: Mapping[str, Json]) -> None:
 
 def _fill_record(machine: Any, frame: Frame, index: int, data: Mapping[str, Json]) -> Record:
     record = Record(frame, index, data["path"], data["at_due"], data["step"])
-    machine.records[record.path] = record
     for name in _RECORD_FIELDS:
         setattr(record, name, _fresh(data[name]))
     record.stage = Stage(data["stage"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Literal
@@ -229,8 +230,8 @@ class Frame:
     iteration: int
     records: list[Record | None]
     edges: bytearray
-    left: list[int]
-    got: list[int]
+    left: array[int]
+    got: array[int]
     unfinished: int
     closed: bool
     failed_at: int
@@ -252,8 +253,8 @@ class Frame:
         self.iteration = 0
         self.records = [None] * len(plan.nodes)
         self.edges = bytearray(len(plan.edges))  # UNSETTLED, DELIVERED, SKIPPED or TAINTED
-        self.left = [len(edges) for edges in plan.ins]  # unsettled incoming edges of each node
-        self.got = [0] * len(plan.nodes)  # delivered ones
+        self.left = array("i", plan.degrees)  # unsettled incoming edges of each node
+        self.got = array("i", bytes(4 * len(plan.nodes)))  # delivered ones
         self.unfinished = len(plan.nodes)
         self.closed = False
         self.failed_at = -1  # the first node by document order that failed unhandled
@@ -274,7 +275,7 @@ class Frame:
         edges = plan.ins[index]
         if not edges:
             return self.input, None
-        by_input = plan.inputs[index]
+        by_input = plan.inputs.get(index)
         counted = self.counted.get(index)
         if by_input is None:
             if len(edges) == 1:

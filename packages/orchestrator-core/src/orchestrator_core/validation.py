@@ -232,21 +232,23 @@ def _called(nodes: Sequence[Node]) -> Iterator[str]:
 def _edges(workflow: Workflow, types: Mapping[str, NodeType], place: str) -> Iterator[Fault]:
     fixed = {kind.name: None if callable(kind.ports) else frozenset(kind.ports or ()) for kind in types.values()}
     configs = {node.id: node.config for node in workflow.nodes} if None in fixed.values() else {}
-    for index, edge in enumerate(workflow.edges):
-        source, target = types.get(edge.source), types.get(edge.target)
-        if source is not None and edge.port != "error" and source.ports is not None:
+    edges = workflow.edges
+    rows = zip(edges.sources, edges.ports, edges.targets, edges.inputs, strict=True)
+    for index, (source_id, port, target_id, input_) in enumerate(rows):
+        source, target = types.get(source_id), types.get(target_id)
+        if source is not None and port != "error" and source.ports is not None:
             known = fixed[source.name]
-            ports = source.ports_for(configs[edge.source]) if known is None else known
-            if ports is not None and edge.port not in ports:
+            ports = source.ports_for(configs[source_id]) if known is None else known
+            if ports is not None and port not in ports:
                 listed = ", ".join([*ports, "error"])
-                yield Fault(f"{source.name} has no port {edge.port!r}: it has {listed}", f"{place}.edges[{index}].port")
+                yield Fault(f"{source.name} has no port {port!r}: it has {listed}", f"{place}.edges[{index}].port")
         if target is None:
             continue
         if target.trigger:
-            yield Fault(f"{edge.target!r} is a trigger: nothing can lead to it", f"{place}.edges[{index}].target")
-        elif target.inputs is not None and edge.input not in target.inputs:
+            yield Fault(f"{target_id!r} is a trigger: nothing can lead to it", f"{place}.edges[{index}].target")
+        elif target.inputs is not None and input_ not in target.inputs:
             listed = ", ".join(target.inputs)
-            yield Fault(f"{target.name} has no input {edge.input!r}: it has {listed}", f"{place}.edges[{index}].input")
+            yield Fault(f"{target.name} has no input {input_!r}: it has {listed}", f"{place}.edges[{index}].input")
 
 
 class _Upstream:
@@ -255,8 +257,8 @@ class _Upstream:
     def __init__(self, workflow: Workflow) -> None:
         self.index = {node.id: number for number, node in enumerate(workflow.nodes)}
         self._before: dict[str, list[str]] = {}
-        for edge in workflow.edges:
-            self._before.setdefault(edge.target, []).append(edge.source)
+        for source, target in zip(workflow.edges.sources, workflow.edges.targets, strict=True):
+            self._before.setdefault(target, []).append(source)
         self._seen: dict[str, set[str]] = {}
 
     def reaches(self, source: str, target: str) -> bool:

@@ -53,17 +53,23 @@ class Commands(click.Group):
         """See :meth:`click.Group.get_command`."""
         if cmd_name in _OWN:
             module = importlib.import_module(f"orchestrator_core.cli.{_OWN[cmd_name]}")
-            command: click.Command = getattr(module, cmd_name.replace("-", "_") + ("_command" if cmd_name == "version" else ""))
+            command: click.Command = getattr(
+                module, cmd_name.replace("-", "_") + ("_command" if cmd_name == "version" else "")
+            )
             return command
         self._load_plugins()
         return super().get_command(ctx, cmd_name)
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """See :meth:`click.Group.resolve_command`; an unknown command is told what it may have been."""
         name = args[0]
         if self.get_command(ctx, name) is None and not ctx.resilient_parsing and not name.startswith("-"):
             if name in _SERVER:
-                raise Problem(f"orchestrator: {name!r} comes with the server: pip install pluggable-orchestrator-server")
+                raise Problem(
+                    f"orchestrator: {name!r} comes with the server: pip install pluggable-orchestrator-server"
+                )
             near = [known for known in self.list_commands(ctx) if distance(known, name) <= 2]
             hint = f"did you mean {near[0]!r}?" if near else "see orchestrator --help"
             raise Problem(f"orchestrator: there is no command {name!r}: {hint}")
@@ -104,25 +110,30 @@ def add_plugin(group: click.Group, point: EntryPoint) -> None:
     manager.hook.register_commands(cli=group)
 
 
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        ctx.invoke(importlib.import_module("orchestrator_core.cli.doctor").version_command)
+        ctx.exit()
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 succeeded, 1 the execution failed, 2 bad usage or a bad document, 130 interrupted.",
 )
 @click.option("--debug", is_flag=True, hidden=True, help="Show tracebacks.")
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=lambda *given: _version(*given))
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Print the versions and exit.",
+)
 @click.pass_context
 def cli(ctx: click.Context, *, debug: bool) -> None:
     """Run workflows and look at them: graphs of nodes as data."""
     ctx.obj = {"debug": debug}
-
-
-def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        command = cli.get_command(ctx, "version")
-        if command is not None:
-            ctx.invoke(command)
-        ctx.exit()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,7 +164,7 @@ def _explain(error: Exception, *, debug: bool) -> int:
     if isinstance(error, Problem):
         for line in error.lines:
             complain(line)
-        return error.exit_code
+        return error.code
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         complain(error.ctx.get_help() if error.ctx else "see orchestrator --help")
         return 2

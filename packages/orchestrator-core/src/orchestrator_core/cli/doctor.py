@@ -31,7 +31,19 @@ from orchestrator_core.types import ExecutionStatus
 __all__ = ["doctor", "version_command"]
 
 _PACKAGES = ("pluggable-orchestrator-core", "pluggable-orchestrator-nodes-std", "pluggable-orchestrator-server")
-_LIBRARIES = ("anyio", "attrs", "cattrs", "pluggy", "click", "rich", "PyYAML", "trio", "httpx", "wasmtime", "SQLAlchemy")
+_LIBRARIES = (
+    "anyio",
+    "attrs",
+    "cattrs",
+    "pluggy",
+    "click",
+    "rich",
+    "PyYAML",
+    "trio",
+    "httpx",
+    "wasmtime",
+    "SQLAlchemy",
+)
 # What an extra brings, by the module that shows it; and what it is good for.
 _EXTRAS = {
     "yaml": ("yaml", "documents in YAML", "pluggable-orchestrator-core[yaml]"),
@@ -53,7 +65,7 @@ class Check:
     detail: str
 
 
-@click.command()
+@click.command(short_help="Look at what is installed, and whether it works.")
 @click.option("--json", "as_json", is_flag=True, help="Write the checks as JSON: a list of {name, status, detail}.")
 def doctor(*, as_json: bool) -> int:
     """Look at what is installed and try whether it works: plugins, the sandbox, caches. Exit code 1 if not."""
@@ -71,7 +83,7 @@ def doctor(*, as_json: bool) -> int:
     return 1 if broken else 0
 
 
-@click.command("version")
+@click.command("version", short_help="Print the versions.")
 def version_command() -> None:
     """Print the versions of the library, of its plugins and of Python."""
     for name in dict.fromkeys([*_PACKAGES, *(point.dist.name for point in _points() if point.dist is not None)]):
@@ -102,10 +114,11 @@ async def _all_checks() -> list[Check]:
         return [*checks, Check("registry", "broken", str(error)), *_caches(), *_extras()]
     checks.append(Check("registry", "ok", f"{plural(len(registry.node_types), 'node type')}, no name twice"))
     if not registry.languages:
-        checks.append(Check("sandbox", "missing", "no language is installed: pip install pluggable-orchestrator-nodes-std"))
+        checks.append(
+            Check("sandbox", "missing", "no language is installed: pip install pluggable-orchestrator-nodes-std")
+        )
     for language in registry.languages.values():
-        async for check in _language(language):
-            checks.append(check)
+        checks += [check async for check in _language(language)]
     checks.append(await _engine())
     return [*checks, *_caches(), *_extras()]
 

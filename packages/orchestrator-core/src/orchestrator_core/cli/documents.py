@@ -21,6 +21,7 @@ from orchestrator_core.types import Json
 __all__ = ["Loaded", "called_workflows", "json_lines", "load", "load_for", "places", "read_bytes", "read_value"]
 
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|[\[\]{},:]|\n|[^\s"\[\]{},:]+')
+_NO_VALUES = frozenset({"NaN", "Infinity", "-Infinity"})
 
 
 @attrs.frozen
@@ -34,7 +35,9 @@ class Loaded:
 
     def problem(self, faults: Iterable[Fault] = ()) -> Problem:
         """The faults, each with its line, as what a command ends with."""
-        return Problem(*(fault_line(self.file, fault) for fault in (*self.faults, *with_lines(list(faults), self.lines))))
+        return Problem(
+            *(fault_line(self.file, fault) for fault in (*self.faults, *with_lines(list(faults), self.lines)))
+        )
 
 
 def read_bytes(file: str) -> bytes:
@@ -61,6 +64,10 @@ def read_value(file: str) -> tuple[Json, Lines]:
         DocumentError: It is neither JSON nor YAML.
     """
     data = read_bytes(file)
+    if not data.strip():
+        raise DocumentError([Fault("is empty: write a document", line=1)])
+    if not data.startswith((b"\xff\xfe", b"\xfe\xff")):  # YAML may be UTF-16; whatever has no such mark is UTF-8
+        _check_utf8(data)
     suffix = Path(file).suffix.lower()
     if suffix in {".yaml", ".yml"} or (suffix != ".json" and data.lstrip()[:1] not in {b"{", b"["}):
         return codec.parse_yaml(data)
@@ -69,6 +76,15 @@ def read_value(file: str) -> tuple[Json, Lines]:
     except DocumentError as error:
         raise DocumentError(_placed(error.faults, data)) from None
     return value, json_lines(data.decode("utf-8-sig"))[0]
+
+
+def _check_utf8(data: bytes) -> None:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"not UTF-8: byte {data[error.start]:#04x}; save the file as UTF-8"
+        raise DocumentError([Fault(message, line=line)]) from None
 
 
 def load(file: str) -> Loaded:
@@ -99,47 +115,47 @@ def load_for(file: str) -> tuple[Loaded, Workflow]:
 
 def _placed(faults: Sequence[Fault], data: bytes) -> list[Fault]:
     """The strict reader of JSON knows the line of syntax only; what stands twice, or has no value, is looked up here."""
-    try:
-        lines, twice = json_lines(data.decode("utf-8-sig"))
-    except (UnicodeDecodeError, ValueError):
-        return list(faults)
-    if twice is not None and all(fault.line is None for fault in faults):
-        return [twice]
-    return with_lines(faults, lines) if all(fault.place != "$" for fault in faults) else list(faults)
+    lines, first = json_lines(data.decode("utf-8-sig"))
+    if first is not None and all(fault.line is None and fault.place == "$" for fault in faults):
+        return [first]
+    return [fault if fault.place == "$" else with_lines([fault], lines)[0] for fault in faults]
 
 
 def json_lines(text: str) -> tuple[dict[str, int], Fault | None]:
-    """The line (from 1) of every place of a JSON text, and the first key that stands twice in an object.
+    """The line (from 1) of every place of a JSON text, and the first thing in it that JSON's grammar does not refuse but we do.
 
-    The text is not judged here: of what is no JSON the lines are what they seem.
+    That is a key that stands twice in an object, or ``NaN`` and the like. Of a text that is no JSON the lines are what
+    they seem.
     """
     lines: dict[str, int] = {}
-    twice: Fault | None = None
+    faults: list[Fault] = []
     line = 1
     # What is open: its place, its kind, and the index or key of the value that comes next.
     stack: list[list[Any]] = []
     for match in _TOKEN.finditer(text):
-        token = match.group()
-        if token == "\n":
+        word = match.group()
+        if word == "\n":
             line += 1
-        elif token in "]}":
+        elif word in "]}":
             if stack:
                 stack.pop()
-        elif token == ",":
+        elif word == ",":
             if stack:
                 stack[-1][2] = stack[-1][2] + 1 if stack[-1][1] == "[" else None
-        elif token != ":":
+        elif word != ":":
             top = stack[-1] if stack else None
             if top is not None and top[1] == "{" and top[2] is None:
-                top[2] = _key(token)
-                if twice is None and (place := child_place(top[0], top[2])) in lines:
-                    twice = Fault(f"key {top[2]!r} stands twice in one object: remove one", place, line)
+                top[2] = key = _key(word)
+                if (place := child_place(top[0], key)) in lines:
+                    faults.append(Fault(f"key {key!r} stands twice in one object: remove one", place, line))
                 continue
             place = "$" if top is None else child_place(top[0], top[2])
             lines[place] = line
-            if token in "[{":
-                stack.append([place, token, 0 if token == "[" else None])
-    return lines, twice
+            if word in _NO_VALUES:
+                faults.append(Fault(f"{word} is not JSON: use null or a text", place, line))
+            if word in "[{":
+                stack.append([place, word, 0 if word == "[" else None])
+    return lines, faults[0] if faults else None
 
 
 def _key(token: str) -> str:
@@ -161,7 +177,11 @@ def places(nodes: Sequence[Any], prefix: str = "") -> Iterator[str]:
         yield prefix + own["id"]
         config = own.get("config")
         body = config.get("body") if isinstance(config, Mapping) else None
-        if isinstance(body, Mapping) and isinstance(body.get("nodes"), list) and own.get("type") in {"loop", "workflow"}:
+        if (
+            isinstance(body, Mapping)
+            and isinstance(body.get("nodes"), list)
+            and own.get("type") in {"loop", "workflow"}
+        ):
             yield from places(body["nodes"], f"{prefix}{own['id']}/")
 
 

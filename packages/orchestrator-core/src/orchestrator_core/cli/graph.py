@@ -14,9 +14,15 @@ __all__ = ["graph"]
 _FORMATS = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".mermaid": "mermaid", ".md": "mermaid"}
 
 
-@click.command()
+@click.command(short_help="Draw a workflow: Mermaid, Graphviz, SVG.")
 @click.argument("file")
-@click.option("--format", "-f", "form", type=click.Choice(["mermaid", "dot", "svg"]), help="What to write; by OUT's name, else mermaid.")
+@click.option(
+    "--format",
+    "-f",
+    "form",
+    type=click.Choice(["mermaid", "dot", "svg"]),
+    help="What to write; by OUT's name, else mermaid.",
+)
 @click.option("--output", "-o", metavar="OUT", help="The file to write; standard output where there is none.")
 def graph(file: str, *, form: str | None, output: str | None) -> None:
     """Draw the workflow in FILE: Mermaid or Graphviz text, or an SVG picture."""

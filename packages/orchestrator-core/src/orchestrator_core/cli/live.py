@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import copy
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Group
 from rich.text import Text
 
 from orchestrator_core.cli.progress import Progress, Row
-from orchestrator_core.cli.text import one_line
+from orchestrator_core.cli.text import json_text, one_line, plural
 from orchestrator_core.codec import format_duration
-from orchestrator_core.types import ExecutionStatus, Failure, NodeStatus, Wait
+from orchestrator_core.types import ExecutionStatus, NodeStatus, Wait
 
 __all__ = ["ASCII_ICONS", "ICONS", "STYLES", "frame", "icons_for"]
 
@@ -134,10 +135,10 @@ def _table(rows: list[Row], now: float, width: int, icons: Icons) -> Iterator[Te
     names = min(max((2 * row.depth + cell_len(row.id) for row in rows), default=0), max(width * 2 // 5, 8))
     types = min(max((cell_len(row.type) for row in rows), default=0), 18) if width >= 60 else 0
     for row in rows:
-        yield _line(row, now, width, names, types, icons)
+        yield _line(row, now, width=width, names=names, types=types, icons=icons)
 
 
-def _line(row: Row, now: float, width: int, names: int, types: int, icons: Icons) -> Text:
+def _line(row: Row, now: float, *, width: int, names: int, types: int, icons: Icons) -> Text:
     text = Text()
     text.append(f"{icons[row.status]} ", style=STYLES[row.status])
     text.append(set_cell_size(_cut("  " * row.depth + row.id, names), names))
@@ -147,13 +148,13 @@ def _line(row: Row, now: float, width: int, names: int, types: int, icons: Icons
     elapsed = row.elapsed(now)
     text.append(f" {'' if elapsed is None else format_duration(elapsed):>12}  ")
     left = width - text.cell_len
-    for part, style in _detail(row, now, icons):
-        if left <= 3:
+    for number, (part, style) in enumerate(_detail(row, now, icons)):
+        before = "" if number == 0 else " · " if icons is ICONS else ", "
+        if left < len(before) + 4:
             break
-        shown = _cut(part, left)
-        text.append(shown, style=style)
-        text.append(" ")
-        left -= cell_len(shown) + 1
+        shown = _cut(part, left - len(before))
+        text.append(before, style="bright_black").append(shown, style=style)
+        left -= cell_len(shown) + len(before)
     text.rstrip()
     return _fit(text, width)
 
@@ -161,15 +162,18 @@ def _line(row: Row, now: float, width: int, names: int, types: int, icons: Icons
 def _detail(row: Row, now: float, icons: Icons) -> Iterator[tuple[str, str]]:
     """The parts of what else there is to say of a node, each with its style."""
     if row.items is not None:
-        failed = f", {row.failed:,} failed" if row.failed else ""
-        waiting = f", {row.waiting:,} waiting" if row.waiting else ""
-        if row.status is NodeStatus.RUNNING:
-            yield _bar(row.done, row.items, 10, icons), "blue"
-        yield f"{row.done:,}/{row.items:,} items{failed}{waiting}", ""
+        bar = f"{_bar(row.done, row.items, 10, icons)} " if row.status is NodeStatus.RUNNING else ""
+        yield f"{bar}{row.done:,}/{plural(row.items, 'item')}", "blue" if bar else ""
+        if row.failed:
+            yield f"{row.failed:,} failed", "red"
+        if row.waiting:
+            yield f"{row.waiting:,} waiting", "yellow"
     if row.depth and row.times > 1:
-        yield f"({row.times:,} ended)", "bright_black"
+        yield f"{row.times:,} ended", "bright_black"
     if row.iteration is not None:
-        yield f"iteration {row.iteration}" + (f" of {row.iterations} at most" if row.iterations else ""), ""
+        most = f" ({row.iterations:,} at most)" if row.iterations else ""
+        ended = row.finished_at is not None
+        yield plural(row.iteration + 1, "iteration") if ended else f"iteration {row.iteration}{most}", ""
     if row.attempt > 1:
         yield f"attempt {row.attempt}/{row.tries}", "yellow"
     if row.due is not None:
@@ -177,11 +181,15 @@ def _detail(row: Row, now: float, icons: Icons) -> Iterator[tuple[str, str]]:
     if row.status is NodeStatus.WAITING and row.wait is not None:
         yield _wait(row.wait, now), "yellow"
     if row.error is not None:
-        yield _failure(row.error), "red" if row.status is NodeStatus.FAILED else "yellow"
+        if row.handled and row.status is NodeStatus.FAILED:
+            yield "handled", ""
+        yield one_line(f"{row.error.code}: {row.error.message}", 300), "red"
     elif row.reason:
         yield row.reason, "bright_black"
+    elif row.ports:
+        yield f"on port {' and '.join(row.ports)}", "bright_black"
     elif row.status is NodeStatus.SUCCEEDED and row.output is not None:
-        yield one_line(row.output, 160), "bright_black"
+        yield one_line(json_text(row.output, 160), 160), "bright_black"
 
 
 def _wait(wait: Wait, now: float) -> str:
@@ -191,17 +199,15 @@ def _wait(wait: Wait, now: float) -> str:
     return "" if wait.until is None else f"{format_duration(max(wait.until - now, 0.0))} left"
 
 
-def _failure(error: Failure) -> str:
-    return one_line(f"{error.code}: {error.message}", 300)
-
-
 # --- a summary of many ----------------------------------------------------------------------------------------------
 
 
 def _summary(progress: Progress, now: float, width: int, space: int, icons: Icons) -> Iterator[Text]:
     """The counts, then as many of the nodes that run, wait or failed as there is room for."""
     total = max(progress.size, 1)
-    yield _fit(Text(_bar(progress.ended, total, max(width - 8, 10), icons) + f" {100 * progress.ended // total:3d} %"), width)
+    yield _fit(
+        Text(_bar(progress.ended, total, max(width - 8, 10), icons) + f" {100 * progress.ended // total:3d} %"), width
+    )
     counts = Text()
     for status in _ORDER:
         if progress.counts[status]:
@@ -227,11 +233,8 @@ def _flat(row: Row) -> Row:
     """A row as it stands outside its tree: with its whole path for a name."""
     if row.depth == 0:
         return row
-    flat = Row(row.place, row.path, row.type, 0)
-    for name in ("tries", "status", "path", "attempt", "started_at", "finished_at", "iteration", "iterations"):
-        setattr(flat, name, getattr(row, name))
-    for name in ("items", "done", "failed", "waiting", "wait", "due", "reason", "error", "output"):
-        setattr(flat, name, getattr(row, name))
+    flat = copy(row)
+    flat.id, flat.depth = row.path, 0
     return flat
 
 

@@ -19,9 +19,11 @@ from orchestrator_core.types import Json
 __all__ = ["nodes"]
 
 
-@click.command()
+@click.command(short_help="List the node types, or describe one.")
 @click.argument("name", metavar="[TYPE]", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Write JSON: the types with their configs' schemas, or one type's.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Write JSON: the types with their configs' schemas, or one type's."
+)
 def nodes(name: str | None, *, as_json: bool) -> None:
     """List the installed node types by plugin; of one TYPE show its ports, settings and an example."""
     registry = make_registry(make_manager())
@@ -33,7 +35,9 @@ def nodes(name: str | None, *, as_json: bool) -> None:
         return
     kind = registry.node_types.get(name)
     if kind is None:
-        raise Problem(f"there is no node type {name!r}: {registry.hint(name).replace('see `orchestrator nodes` for', 'see')}")
+        raise Problem(
+            f"there is no node type {name!r}: {registry.hint(name).replace('see `orchestrator nodes` for', 'see')}"
+        )
     if as_json:
         say(dump_json(_as_json(kind), indent=2))
         return
@@ -112,11 +116,15 @@ def _describe(kind: NodeType, width: int | None) -> Iterator[str]:
     yield ""
     yield "Settings (config)" if schema["properties"] else "Settings (config): none"
     for name, entry in schema["properties"].items():
-        yield from _setting(name, entry, name in schema.get("required", ()), schema, width)
+        yield from _setting(name, entry, name in schema.get("required", ()), width)
     if kind.example:
         yield ""
         yield "Example"
-        node = {"id": f"my_{kind.name.rpartition('.')[2].replace('-', '_')}", "type": kind.name, "config": dict(kind.example)}
+        node = {
+            "id": f"my_{kind.name.rpartition('.')[2].replace('-', '_')}",
+            "type": kind.name,
+            "config": dict(kind.example),
+        }
         yield from (f"  {line}" for line in dump_yaml([node]).splitlines())
 
 
@@ -128,7 +136,7 @@ def _ports(kind: NodeType) -> str:
     return f"{listed} (they depend on the settings)" if callable(kind.ports) else listed
 
 
-def _setting(name: str, entry: dict[str, Json], required: bool, root: dict[str, Json], width: int | None) -> Iterator[str]:
+def _setting(name: str, entry: dict[str, Json], required: bool, width: int | None) -> Iterator[str]:
     facts = [_type_words(entry)]
     if required:
         facts.append("required")

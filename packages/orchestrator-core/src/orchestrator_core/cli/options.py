@@ -136,7 +136,11 @@ def _known_path(workflow: Workflow, path: str, option: str) -> None:
     place = "/".join(part for part in path.split("/") if not part.isdecimal())
     if place not in known:
         near = [other for other in known if distance(other, place) <= 2] if len(known) <= 1000 else []
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known[:12])}{', …' if len(known) > 12 else ''}"
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else f"it has {', '.join(known[:12])}{', …' if len(known) > 12 else ''}"
+        )
         raise Problem(f"{option}: {workflow.id} has no node at {path!r}: {hint}")
 
 
@@ -181,7 +185,9 @@ def parse_callables(given: Sequence[str]) -> Mapping[str, Callable[..., Any]]:
         try:
             module = importlib.import_module(module_name)
         except Exception as error:  # noqa: BLE001 - a module may raise anything when it is imported
-            raise Problem(f"--callable {name}: {module_name} cannot be imported: {type(error).__name__}: {error}") from None
+            raise Problem(
+                f"--callable {name}: {module_name} cannot be imported: {type(error).__name__}: {error}"
+            ) from None
         function = getattr(module, attribute, None)
         if not callable(function):
             raise Problem(f"--callable {name}: {module_name} has no function {attribute!r}")
@@ -196,7 +202,9 @@ def parse_address(given: Sequence[str]) -> tuple[str, ...]:
             try:
                 ipaddress.ip_network(text, strict=False)
             except ValueError:
-                raise Problem(f"--allow-address {text!r}: write a host (127.0.0.1) or a network (10.1.0.0/16)") from None
+                raise Problem(
+                    f"--allow-address {text!r}: write a host (127.0.0.1) or a network (10.1.0.0/16)"
+                ) from None
         elif not text.strip():
             raise Problem("--allow-address: write a host (127.0.0.1) or a network (10.1.0.0/16)")
     return tuple(given)

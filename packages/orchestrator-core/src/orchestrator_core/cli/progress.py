@@ -93,6 +93,7 @@ class Row:
     reason: str = ""
     error: Failure | None = None
     output: Json = None
+    ports: tuple[str, ...] = ()  # those beside main that it delivered on
     live: dict[str, None] = attrs.field(factory=dict)  # the records of this node that run or wait, all of them
     times: int = 0  # how many of its records have ended
 
@@ -102,7 +103,7 @@ class Row:
         self.status = NodeStatus.PENDING
         self.attempt = self.done = self.failed = self.waiting = 0
         self.started_at = self.finished_at = self.iteration = self.items = self.wait = self.due = None
-        self.reason, self.error, self.output = "", None, None
+        self.reason, self.error, self.output, self.ports = "", None, None, ()
 
     def elapsed(self, now: float) -> float | None:
         """Seconds from its first attempt on, to its end or until now."""
@@ -149,6 +150,22 @@ class Progress:
         self._woken: set[str] = set()
         self._timed = False  # a graph has a time-out: something will happen by itself
         self._by_place: dict[str, Row] = {}
+        self._handlers: Mapping[type[Any], Callable[[Any], None]] = {
+            ExecutionStarted: self._started,
+            NodeDue: self._due,
+            AttemptStarted: self._attempt_started,
+            AttemptSucceeded: self._attempt_succeeded,
+            AttemptFailed: self._attempt_failed,
+            AttemptWaited: self._attempt_waited,
+            WaitEnded: self._wait_ended,
+            Rescheduled: self._rescheduled,
+            BodyStarted: self._body_started,
+            Evaluated: self._evaluated,
+            NodeEnded: self._node_ended,
+            SignalReceived: self._signal,
+            CancelRequested: self._cancel,
+            ExecutionEnded: self._ended,
+        }
         self.rows.extend(self._read(plan, "", 0))
         self.size = len(plan.nodes)
         self.counts[NodeStatus.PENDING] = self.size
@@ -204,9 +221,9 @@ class Progress:
     def apply(self, event: Event) -> None:
         """Take in the next event."""
         self.serial += 1
-        handler = _HANDLERS.get(type(event))
+        handler = self._handlers.get(type(event))
         if handler is not None:
-            handler(self, event)
+            handler(event)
 
     def _tell(self, at: float, kind: Kind, path: str, text: str) -> None:
         self.happened.append(Happened(at, kind, path, text))
@@ -235,8 +252,13 @@ class Progress:
 
     def _due(self, event: NodeDue) -> None:
         row, item = self._find(event.path)
-        if row is not None and not item and not row.live and (row.status is not NodeStatus.PENDING or row.path != event.path):
-            self._begin_anew(row, event.path)
+        if row is not None and not item:
+            self._show_record(row, event.path)
+
+    def _show_record(self, row: Row, path: str) -> None:
+        """A row shows the record that began last; where another one is still under way, that stays."""
+        if row.path != path and not row.live:
+            self._begin_anew(row, path)
 
     def _begin_anew(self, row: Row, path: str) -> None:
         self._set(row, NodeStatus.PENDING)
@@ -248,6 +270,8 @@ class Progress:
             return
         self._begun.setdefault(event.path, event.at)
         self._delayed.discard(event.path)
+        if not item:
+            self._show_record(row, event.path)
         self._set(row, NodeStatus.RUNNING)
         row.started_at = event.at if row.started_at is None else row.started_at
         row.wait = row.due = None
@@ -262,7 +286,7 @@ class Progress:
 
     def _attempt_succeeded(self, event: AttemptSucceeded) -> None:
         self._log(event.path, event.logs)
-        self._end(event.path, NodeStatus.SUCCEEDED, event.at, "", None, event.outputs.get("main"))
+        self._end(event.path, NodeStatus.SUCCEEDED, event.at, outputs=event.outputs)
 
     def _attempt_failed(self, event: AttemptFailed) -> None:
         self._log(event.path, event.logs)
@@ -288,7 +312,9 @@ class Progress:
         row, item = self._find(event.path)
         if row is not None and item:
             row.waiting -= 1
-        why = {"time": "the time has come", "signal": "the signal came", "expired": "no signal came in time"}[event.kind]
+        why = {"time": "the time has come", "signal": "the signal came", "expired": "no signal came in time"}[
+            event.kind
+        ]
         if not item:
             self._tell(event.at, "again", event.path, f"goes on: {why}")
 
@@ -309,6 +335,8 @@ class Progress:
         self._begun.setdefault(event.path, event.at)
         if row is None:
             return
+        if not item:
+            self._show_record(row, event.path)
         self._set(row, NodeStatus.RUNNING)
         row.started_at = event.at if row.started_at is None else row.started_at
         row.due = None
@@ -319,7 +347,8 @@ class Progress:
             if not inner.live:
                 self._begin_anew(inner, inner.place)
         if row.group == "loop":
-            self._tell(event.at, "start", event.path, f"iteration {event.iteration}")
+            most = "" if row.iterations is None else f" ({row.iterations:,} at most)"
+            self._tell(event.at, "start", event.path, f"iteration {event.iteration}{most}")
         elif not item:
             self._tell(event.at, "start", event.path, "start, as a child execution" if row.stored else "start")
 
@@ -328,6 +357,7 @@ class Progress:
             return
         row, _ = self._find(event.path)
         if row is not None and isinstance(event.value, list):
+            self._show_record(row, event.path)
             row.items = len(event.value)
             row.started_at = event.at
             row.live[event.path] = None
@@ -336,12 +366,18 @@ class Progress:
             self._tell(event.at, "start", event.path, f"start: {plural(row.items, 'item')}")
 
     def _node_ended(self, event: NodeEnded) -> None:
-        output = event.outputs.get("main") if event.outputs else None
         error = event.error or self._failing.get(event.path)
-        self._end(event.path, event.status, event.at, event.reason, error, output)
+        self._end(event.path, event.status, event.at, outputs=event.outputs or {}, reason=event.reason, error=error)
 
     def _end(
-        self, path: str, status: NodeStatus, at: float, reason: str, error: Failure | None, output: Json
+        self,
+        path: str,
+        status: NodeStatus,
+        at: float,
+        *,
+        outputs: Mapping[str, Json],
+        reason: str = "",
+        error: Failure | None = None,
     ) -> None:
         self.waits.pop(path, None)
         self._delayed.discard(path)
@@ -353,12 +389,13 @@ class Progress:
             return
         took = "" if begun is None else f" in {format_duration(at - begun)}"
         if item:
-            self._item_ended(row, path, status, at, took, error)
+            self._item_ended(row, path, status, at, took=took, error=error)
             return
         row.times += 1
         row.live.pop(path, None)
         reason = _REASONS.get(reason, "")
-        self._tell(at, status, path, _ending(row, status, took, reason, error))
+        ports = () if error is not None else tuple(port for port in outputs if port != "main")
+        self._tell(at, status, path, _ending(row, status, took, reason=reason, error=error, ports=ports))
         if row.live:  # the same node of another item's body still runs: that one is shown
             row.path = next(iter(row.live))
             return
@@ -367,13 +404,11 @@ class Progress:
         self._set(row, status)
         row.finished_at = at
         row.wait = row.due = None
-        row.reason, row.error, row.output = reason, error, output
+        row.reason, row.error, row.output, row.ports = reason, error, outputs.get("main"), ports
         if status is NodeStatus.FAILED:
             self.troubled.append(row)
 
-    def _item_ended(
-        self, row: Row, path: str, status: NodeStatus, at: float, took: str, error: Failure | None
-    ) -> None:
+    def _item_ended(self, row: Row, path: str, status: NodeStatus, at: float, took: str, error: Failure | None) -> None:
         row.done += 1
         row.failed += status is NodeStatus.FAILED
         items = row.items or 0
@@ -406,34 +441,19 @@ class Progress:
             del self.logs[: -self._keep_logs]
 
 
-_HANDLERS: Mapping[type[Any], Callable[[Progress, Any], None]] = {
-    ExecutionStarted: Progress._started,
-    NodeDue: Progress._due,
-    AttemptStarted: Progress._attempt_started,
-    AttemptSucceeded: Progress._attempt_succeeded,
-    AttemptFailed: Progress._attempt_failed,
-    AttemptWaited: Progress._attempt_waited,
-    WaitEnded: Progress._wait_ended,
-    Rescheduled: Progress._rescheduled,
-    BodyStarted: Progress._body_started,
-    Evaluated: Progress._evaluated,
-    NodeEnded: Progress._node_ended,
-    SignalReceived: Progress._signal,
-    CancelRequested: Progress._cancel,
-    ExecutionEnded: Progress._ended,
-}
-
-
 def _words(error: Failure | None) -> str:
     return "no error was recorded" if error is None else f"{error.code}: {error.message}"
 
 
-def _ending(row: Row, status: NodeStatus, took: str, reason: str, error: Failure | None) -> str:
+def _ending(
+    row: Row, status: NodeStatus, took: str, *, reason: str, error: Failure | None, ports: tuple[str, ...]
+) -> str:
     counted = "" if row.items is None else f", {plural(row.items, 'item')}"
     if status is NodeStatus.FAILED:
         handled = " (handled: the execution goes on)" if row.handled else ""
         return f"failed{took}: {_words(error)}{handled}"
-    return f"{status}{took}{counted}{f' ({reason})' if reason else ''}"
+    led = f", on port {' and '.join(ports)}" if ports else ""
+    return f"{status}{took}{counted}{led}{f' ({reason})' if reason else ''}"
 
 
 def wait_text(wait: Wait, now: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from orchestrator_core.cli.live import Icons
 from orchestrator_core.cli.progress import Happened, Progress
-from orchestrator_core.cli.text import complain, one_line, plural, say
+from orchestrator_core.cli.text import complain, one_line, plural, pretty, say
 from orchestrator_core.codec import dump_json, format_duration
 from orchestrator_core.types import ExecutionStatus, Json, NodeStatus, Result
 
@@ -60,7 +60,7 @@ def hint_for(code: str) -> str:
 
 def output_text(value: Json, *, lines: int | None) -> list[str]:
     """A value as indented JSON, of at most so many lines."""
-    text = dump_json(value, indent=2).splitlines()
+    text = pretty(value)
     if lines is None or len(text) <= lines:
         return text
     return [*text[:lines], f"… ({plural(len(text) - lines, 'more line')}: --quiet or --json writes them all)"]
@@ -95,7 +95,10 @@ def summarise(result: Result, *, stream: TextIO | None = None, all_output: bool 
             counts[record.status.value] = counts.get(record.status.value, 0) + 1
     counted = ", ".join(f"{number:,} {status}" for status, number in counts.items())
     style = STATUS_STYLES.get(result.status.value)
-    say(f"{result.workflow} {result.status.value}{took}: {plural(sum(counts.values()), 'node')} ({counted})", style=style)
+    say(
+        f"{result.workflow} {result.status.value}{took}: {plural(sum(counts.values()), 'node')} ({counted})",
+        style=style,
+    )
     for line in error_lines(result):
         say(line, style=STATUS_STYLES["failed"] if line.startswith("error") else None)
     if result.status is ExecutionStatus.SUCCEEDED:

@@ -65,25 +65,58 @@ class Interrupts:
 
     def on_signal(self, number: int, _: FrameType | None) -> None:
         if self.code:
-            os.write(2, b"\x1b[?25h\norchestrator: exits at once\n" if sys.stderr.isatty() else b"orchestrator: exits at once\n")
+            os.write(
+                2,
+                b"\x1b[?25h\norchestrator: exits at once\n"
+                if sys.stderr.isatty()
+                else b"orchestrator: exits at once\n",
+            )
             os._exit(self.code)
         self.code = 128 + number
         self.loop.call_soon_threadsafe(self.event.set)
 
 
-@click.command()
+@click.command(short_help="Run a workflow and show its progress.")
 @click.argument("file")
-@click.option("--input", "-i", "input_", metavar="JSON", help="The payload: JSON, @FILE (JSON or YAML) or @- (standard input).")
+@click.option(
+    "--input", "-i", "input_", metavar="JSON", help="The payload: JSON, @FILE (JSON or YAML) or @- (standard input)."
+)
 @click.option("--start", metavar="TRIGGER", help="The trigger that starts it, where there are several.")
-@click.option("--pin", "pins", multiple=True, metavar="PATH=JSON", help="A node gives this instead of running; PATH:PORT=JSON for another port.")
-@click.option("--signal", "signals", multiple=True, metavar="PATH:NAME=JSON", help="A message for a node that will wait for it.")
+@click.option(
+    "--pin",
+    "pins",
+    multiple=True,
+    metavar="PATH=JSON",
+    help="A node gives this instead of running; PATH:PORT=JSON for another port.",
+)
+@click.option(
+    "--signal", "signals", multiple=True, metavar="PATH:NAME=JSON", help="A message for a node that will wait for it."
+)
 @click.option("--seed", type=int, help="Makes what is random reproducible.")
 @click.option("--var", "variables", multiple=True, metavar="NAME=JSON", help="What {{ vars.NAME }} stands for.")
-@click.option("--secret", "secrets", multiple=True, metavar="NAME=@env:VAR", help="What {{ secrets.NAME }} stands for; also @file:PATH.")
-@click.option("--callable", "callables", multiple=True, metavar="NAME=module:function", help="What a `call` node may name.")
-@click.option("--workflow", "stored", multiple=True, metavar="FILE", help="A stored workflow that `workflow` nodes may name.")
-@click.option("--allow-address", "addresses", multiple=True, metavar="HOST|NETWORK", help="HTTP may reach it although it is private.")
-@click.option("--timeout", metavar="DURATION", help="For the whole execution, instead of the document's: 30, 15m, 1h30m.")
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="NAME=@env:VAR",
+    help="What {{ secrets.NAME }} stands for; also @file:PATH.",
+)
+@click.option(
+    "--callable", "callables", multiple=True, metavar="NAME=module:function", help="What a `call` node may name."
+)
+@click.option(
+    "--workflow", "stored", multiple=True, metavar="FILE", help="A stored workflow that `workflow` nodes may name."
+)
+@click.option(
+    "--allow-address",
+    "addresses",
+    multiple=True,
+    metavar="HOST|NETWORK",
+    help="HTTP may reach it although it is private.",
+)
+@click.option(
+    "--timeout", metavar="DURATION", help="For the whole execution, instead of the document's: 30, 15m, 1h30m."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write the result as JSON, and nothing else.")
 @click.option("--quiet", "-q", is_flag=True, help="Write the output, and nothing else.")
 @click.option("--plain", is_flag=True, help="Lines instead of the live picture, in a terminal too.")

@@ -18,7 +18,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 _RESERVED = frozenset({"core", "std", "engine"})
 _CORE = "pluggable-orchestrator-core"
 
-_PYPROJECT = Template('''\
+_PYPROJECT = Template("""\
 [build-system]
 requires = ["hatchling>=1.27"]
 build-backend = "hatchling.build"
@@ -43,7 +43,7 @@ packages = ["src/$module"]
 
 [tool.pytest.ini_options]
 testpaths = ["tests"]
-''')
+""")
 
 _INIT = Template('''\
 """Node types for orchestrator."""
@@ -150,7 +150,7 @@ def test_the_example_is_valid():
     assert Engine().validate(Workflow.from_dict({"schema": 1, "id": "test", "nodes": [node]})) == []
 ''')
 
-_README = Template('''\
+_README = Template("""\
 # $distribution
 
 Node types for orchestrator.
@@ -181,19 +181,23 @@ $$ orchestrator run example.yaml --input '"Hello, World!"' --quiet
 
 To add a type: write a function like `src/$module/slugify.py`, and name it in `register_node_types` in
 `src/$module/__init__.py`.
-''')
+""")
 
 
-@click.command("new-plugin")
+@click.command("new-plugin", short_help="Write a package with a node type of your own.")
 @click.argument("name")
-@click.option("--directory", "-d", metavar="DIR", default=".", show_default=True, help="The folder in which the package is made.")
+@click.option(
+    "--directory", "-d", metavar="DIR", default=".", show_default=True, help="The folder in which the package is made."
+)
 def new_plugin(name: str, *, directory: str) -> None:
     """Write a package NAME with one node type, NAME.slugify, and its tests.
 
     NAME becomes the prefix of the package's node types: lower-case letters and digits, and - or _ between words.
     """
     if not _NAME.fullmatch(name) or len(name) > 40:
-        raise Problem(f"{name!r}: a plugin's name is lower-case letters and digits, with - or _ between words, 40 at most")
+        raise Problem(
+            f"{name!r}: a plugin's name is lower-case letters and digits, with - or _ between words, 40 at most"
+        )
     if name in _RESERVED:
         raise Problem(f"{name!r} is the library's own: choose another name")
     taken = next((point for point in entry_points(group=ENTRY_POINTS) if point.name == name), None)

@@ -26,6 +26,7 @@ _WORKFLOW_ID = "^(?!exe_)[A-Za-z0-9_-]{1,64}$"
 _NODE_ID = "^(?!(?:__proto__|constructor|prototype)$)[A-Za-z_][A-Za-z0-9_]{0,63}$"
 _PORT = "^[A-Za-z_][A-Za-z0-9_-]{0,63}$"
 _DURATION = r"^(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+$"
+_SPAN: dict[str, Json] = {"pattern": _DURATION, "examples": [30, "15m", "1h30m", "7d"]}
 _TEMPLATE: Json = {"$ref": "#/$defs/template"}
 _NOTHING: Json = {"type": "null"}
 
@@ -38,7 +39,7 @@ def document_schema(types: Iterable[NodeType] | None = None) -> dict[str, Json]:
     """
     listed = None if types is None else list(types)
     node = _node()
-    node["allOf"] += _groups() if listed is None else [_type_rule(kind) for kind in listed]
+    node["allOf"] += _groups() if listed is None else [rule for kind in listed for rule in _type_rules(kind)]
     if listed is not None:
         node["properties"]["type"] = {**node["properties"]["type"], "enum": [kind.name for kind in listed]}
     return {
@@ -69,9 +70,10 @@ def document_schema(types: Iterable[NodeType] | None = None) -> dict[str, Json]:
             "retry": _retry(),
             "position": _described(Position, {}),
             "duration": {
-                "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": _DURATION}],
+                **_SPAN,
+                "type": ["number", "string"],
+                "minimum": 0,
                 "description": 'Seconds as a number, or text such as "15m", "1h30m", "7d".',
-                "examples": [30, "15m", "1h30m", "7d"],
             },
             "template": {"type": "string", "pattern": r"\{\{", "description": "Text with {{ expressions }} in it."},
         },
@@ -79,7 +81,13 @@ def document_schema(types: Iterable[NodeType] | None = None) -> dict[str, Json]:
 
 
 def _or_null(schema: dict[str, Json], description: str) -> dict[str, Json]:
+    if isinstance(schema.get("type"), str):  # simple ones give simpler messages than `anyOf`
+        return {**schema, "type": [schema["type"], "null"], "description": description}
     return {"anyOf": [schema, _NOTHING], "description": description}
+
+
+def _timeout(description: str) -> dict[str, Json]:
+    return {**_SPAN, "type": ["number", "string", "null"], "exclusiveMinimum": 0, "description": description}
 
 
 def _described(kind: type[Any], details: Mapping[str, dict[str, Json]]) -> dict[str, Json]:
@@ -117,7 +125,11 @@ def _node() -> dict[str, Json]:
                 "default": "settled",
                 "description": "Which of its edges the node waits for.",
             },
-            "cancel_rest": {"type": "boolean", "default": False, "description": "Whether losers of the join are cancelled."},
+            "cancel_rest": {
+                "type": "boolean",
+                "default": False,
+                "description": "Whether losers of the join are cancelled.",
+            },
             "on_error": {
                 "enum": ["fail", "continue"],
                 "default": "fail",
@@ -129,7 +141,7 @@ def _node() -> dict[str, Json]:
                 "description": "What happens to an attempt whose process was lost.",
             },
             "retry": _or_null({"$ref": "#/$defs/retry"}, "How often a retryable failure is tried again."),
-            "timeout": _or_null({"$ref": "#/$defs/duration"}, "How long one attempt may last."),
+            "timeout": _timeout("How long one attempt may last."),
             "disabled": {"type": "boolean", "default": False, "description": "It passes its input on."},
             "position": _or_null({"$ref": "#/$defs/position"}, "Where an editor has drawn it."),
         },
@@ -168,8 +180,10 @@ def _settings() -> dict[str, Json]:
     schema = _described(
         Settings,
         {
-            "timeout": _or_null({"$ref": "#/$defs/duration"}, "How long the execution may last, waits included."),
-            "max_parallel": _or_null({"type": "integer", "minimum": 1}, "How many attempts run at one time; null: no limit."),
+            "timeout": _timeout("How long the execution may last, waits included."),
+            "max_parallel": _or_null(
+                {"type": "integer", "minimum": 1}, "How many attempts run at one time; null: no limit."
+            ),
             "failure": {
                 "enum": ["stop", "drain"],
                 "default": "stop",
@@ -187,7 +201,12 @@ def _retry() -> dict[str, Json]:
     schema = _described(
         Retry,
         {
-            "attempts": {"type": "integer", "minimum": 1, "default": 1, "description": "How often in all; the first counts."},
+            "attempts": {
+                "type": "integer",
+                "minimum": 1,
+                "default": 1,
+                "description": "How often in all; the first counts.",
+            },
             "delay": {**duration, "default": 0, "description": "Before the second attempt."},
             "factor": {"type": "number", "minimum": 1, "default": 1, "description": "How much longer each delay is."},
             "max_delay": _or_null(duration, "No delay is longer."),
@@ -259,28 +278,36 @@ def _references(schema: Json) -> set[str]:
 
 def _groups() -> list[Json]:
     """What the library's own groups look like: they hold graphs, whatever else is installed."""
-    rules = []
-    for name, config in (("loop", LoopConfig), ("workflow", WorkflowConfig)):
-        rules.append(_rule(name, _group_config(name, config)))
+    return [
+        rule
+        for name, config in (("loop", LoopConfig), ("workflow", WorkflowConfig))
+        for rule in _rules(name, _group_config(name, config), group=True)
+    ]
+
+
+def _type_rules(kind: NodeType) -> list[Json]:
+    rules = _rules(kind.name, _config(kind), group=kind.group is not None, version=kind.version)
+    newest = {"type": ["integer", "null"], "maximum": kind.version}
+    return [{"if": _is_type(kind.name), "then": {"properties": {"type_version": newest}}}, *rules]
+
+
+def _rules(name: str, config: dict[str, Json], *, group: bool, version: int | None = None) -> list[Json]:
+    """What holds for nodes of a type; ``version``: the one that its config is described for."""
+    condition = _is_type(name)
+    if version is not None:
+        # A config that was written for an older version has that version's shape: a migration reads it.
+        condition["properties"]["type_version"] = {"enum": [None, version]}
+    then: dict[str, Json] = {"properties": {"config": config}}
+    if config.get("required") or config.get("oneOf"):
+        then["required"] = ["config"]
+    rules: list[Json] = [{"if": condition, "then": then}]
+    if group:
+        rules.append({"if": _is_type(name), "then": {"properties": {"retry": _NOTHING, "timeout": _NOTHING}}})
     return rules
 
 
-def _type_rule(kind: NodeType) -> Json:
-    # A config that was written for an older version has that version's shape: a migration reads it.
-    current = {"properties": {"type_version": {"enum": [None, kind.version]}}}
-    rule = _rule(kind.name, _config(kind), when=current)
-    rule["then"]["properties"]["type_version"] = {"anyOf": [_NOTHING, {"type": "integer", "maximum": kind.version}]}
-    return rule
-
-
-def _rule(name: str, config: dict[str, Json], *, when: dict[str, Json] | None = None) -> dict[str, Json]:
-    condition: dict[str, Json] = {"properties": {"type": {"const": name}}, "required": ["type"]}
-    if when is not None:
-        condition["properties"] = {**condition["properties"], **when["properties"]}
-    then: dict[str, Json] = {"properties": {"config": config}}
-    if config.get("required"):
-        then["required"] = ["config"]
-    return {"if": condition, "then": then}
+def _is_type(name: str) -> dict[str, Json]:
+    return {"properties": {"type": {"const": name}}, "required": ["type"]}
 
 
 def _config(kind: NodeType) -> dict[str, Json]:
@@ -291,7 +318,8 @@ def _config(kind: NodeType) -> dict[str, Json]:
 
 def _group_config(group: str, config: type[Any]) -> dict[str, Json]:
     schema = _class(config, outer=True)
-    schema["properties"]["body"] = {"$ref": "#/$defs/body"}
+    description = {"description": schema["properties"]["body"].get("description", "")}
+    schema["properties"]["body"] = {"$ref": "#/$defs/body", **description}
     if group == "loop":
         schema["properties"]["max_iterations"] = {
             "type": "integer",
@@ -299,11 +327,8 @@ def _group_config(group: str, config: type[Any]) -> dict[str, Json]:
             "description": schema["properties"]["max_iterations"].get("description", ""),
         }
     else:
-        schema["oneOf"] = [
-            {"required": ["body"]},
-            {"required": ["workflow"], "properties": {"workflow": {"not": _NOTHING}}},
-        ]
-        schema["properties"]["body"] = {"anyOf": [{"$ref": "#/$defs/body"}, _NOTHING]}
+        named = {"required": ["workflow"], "properties": {"workflow": {"not": _NOTHING}}}
+        schema["oneOf"] = [{"required": ["body"]}, named]
     return schema
 
 

@@ -11,8 +11,10 @@ from orchestrator_core.plugins import make_manager, make_registry
 __all__ = ["schema"]
 
 
-@click.command()
-@click.option("--types", is_flag=True, help="Describe the configs of the installed node types too, and accept no others.")
+@click.command(short_help="Print the JSON Schema of workflow documents.")
+@click.option(
+    "--types", is_flag=True, help="Describe the configs of the installed node types too, and accept no others."
+)
 def schema(*, types: bool) -> None:
     """Print the JSON Schema (draft 2020-12) of the workflow document, for editors and checks."""
     kinds = make_registry(make_manager()).node_types.values() if types else None

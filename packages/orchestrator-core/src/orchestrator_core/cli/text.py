@@ -23,6 +23,7 @@ __all__ = [
     "json_text",
     "one_line",
     "plural",
+    "pretty",
     "say",
     "table",
     "width_of",
@@ -31,6 +32,7 @@ __all__ = [
 
 # What a terminal would obey instead of showing: controls, C1 controls, and marks that turn the direction of text.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_MAX_PLACE = 120
 
 
 class Problem(click.ClickException):
@@ -44,7 +46,7 @@ class Problem(click.ClickException):
     def __init__(self, *lines: str, exit_code: int = 2) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
-        self.exit_code = exit_code
+        self.code = exit_code
 
 
 def clean(text: str) -> str:
@@ -67,14 +69,14 @@ def json_text(value: Json, width: int | None = None) -> str:
 
 
 def _beginning(value: Json, room: list[int]) -> Json:
-    """As much of a value as may be seen in so many characters."""
+    """As much of a value as may be seen in so many characters, never counted as more than it takes."""
     if isinstance(value, dict):
         shown: dict[str, Json] = {}
         for key, item in value.items():
             if room[0] <= 0:
                 break
-            room[0] -= len(key) + 4
-            shown[key[:1000]] = _beginning(item, room)
+            room[0] -= len(key) + 3
+            shown[key] = _beginning(item, room)
         return shown
     if isinstance(value, list):
         items: list[Json] = []
@@ -88,14 +90,49 @@ def _beginning(value: Json, room: list[int]) -> Json:
         value = value[: max(room[0], 0) + 1]
         room[0] -= len(value) + 2
         return value
-    room[0] -= 4
+    room[0] -= 4 if value is None or isinstance(value, bool) else len(repr(value))
     return value
+
+
+def pretty(value: Json, width: int = 88) -> list[str]:
+    """JSON on indented lines; a list or object that fits on one line stands on one."""
+    return _pretty(value, 0, width).splitlines()
+
+
+def _pretty(value: Json, depth: int, width: int) -> str:
+    if not value or not isinstance(value, list | dict):
+        return dump_json(value)
+    room = width - 2 * depth
+    short = json_text(value, room)
+    if len(short) <= room and (whole := _spaced(value)) is not None and len(whole) <= room:
+        return whole
+    before, after, between = "  " * (depth + 1), "  " * depth, ",\n"
+    if isinstance(value, dict):
+        inner = between.join(
+            f"{before}{dump_json(key)}: {_pretty(item, depth + 1, width)}" for key, item in value.items()
+        )
+        return f"{{\n{inner}\n{after}}}"
+    inner = between.join(f"{before}{_pretty(item, depth + 1, width)}" for item in value)
+    return f"[\n{inner}\n{after}]"
+
+
+def _spaced(value: Json) -> str | None:
+    """On one line with spaces after commas and colons; ``None`` for objects in objects, which read better on lines."""
+    if isinstance(value, dict):
+        if any(isinstance(item, dict) and item for item in value.values()):
+            return None
+        parts = [f"{dump_json(key)}: {_spaced(item)}" for key, item in value.items()]
+        return f"{{{', '.join(parts)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(_spaced(item) or dump_json(item) for item in value)}]"
+    return dump_json(value)
 
 
 def fault_line(file: str, fault: Fault) -> str:
     """``FILE:LINE: $.place: what and what to do``."""
     line = f":{fault.line}" if fault.line is not None else ""
-    return clean(f"{file}{line}: {fault.place}: {fault.message}").replace("\n", " ")
+    place = fault.place if len(fault.place) <= _MAX_PLACE else f"{fault.place[:_MAX_PLACE]}…"
+    return clean(f"{file}{line}: {place}: {fault.message}").replace("\n", " ")
 
 
 def say(text: str = "", *, style: dict[str, Any] | None = None) -> None:
@@ -159,5 +196,7 @@ def table(rows: Iterable[Sequence[str]], *, width: int | None, indent: str = "  
 def wrap(text: str, *, width: int | None, indent: str = "  ") -> list[str]:
     """Paragraphs broken into lines of at most ``width`` (88 where it does not matter)."""
     room = max(min(width or 88, 100), 30)
-    wrapped = click.wrap_text(clean(text), room, initial_indent=indent, subsequent_indent=indent, preserve_paragraphs=True)
+    wrapped = click.wrap_text(
+        clean(text), room, initial_indent=indent, subsequent_indent=indent, preserve_paragraphs=True
+    )
     return wrapped.splitlines()

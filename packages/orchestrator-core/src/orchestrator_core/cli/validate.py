@@ -20,9 +20,11 @@ from orchestrator_core.errors import Fault
 __all__ = ["validate"]
 
 
-@click.command()
+@click.command(short_help="Say everything that is wrong with workflow files.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="Write the faults as JSON: a list of {file, line, place, message}.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Write the faults as JSON: a list of {file, line, place, message}."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Write nothing where nothing is wrong.")
 def validate(files: tuple[str, ...], *, as_json: bool, quiet: bool) -> int:
     """Say everything that is wrong with workflow files; run nothing.

@@ -172,7 +172,7 @@ class _Run:
         return True
 
     def still_running(self, event: Any) -> bool:
-        record = self.machine.records.get(event.path)
+        record = self.machine.find(event.path)
         return record is not None and record.number == event.number
 
     def crash(self, chance: random.Random) -> None:

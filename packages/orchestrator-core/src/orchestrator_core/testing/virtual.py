@@ -131,7 +131,7 @@ class _Scripted:
         self.runs[ctx.path] = run + 1
         entries: Sequence[Mapping[str, Any]] = self.script.get(ctx.path, config.script)
         action = action_of(next_entry(entries, run, ctx.resumed, input), input)
-        record = self.machine.records[ctx.path]
+        record = self.machine.find(ctx.path)
         await self.clock.sleep_until(self.clock.now + action.after, COMPLETION, order_of(record))
         if action.failure is not None:
             failure = action.failure
