@@ -86,10 +86,12 @@ def call(command: list[str], **more: str) -> subprocess.CompletedProcess[str]:
 
 def complaint(done: subprocess.CompletedProcess[str]) -> str:
     """What a program said that a person should read: its errors, else its last lines, without its warnings."""
-    lines = [line.rstrip() for line in (done.stderr + done.stdout).splitlines()]
+    lines = [line.strip(" │╰─>×") for line in (done.stderr + done.stdout).splitlines()]  # noqa: RUF001 - pip's own signs
     lines = [line for line in lines if line and not line.startswith(("WARNING:", "DEPRECATION:", "[notice]"))]
-    errors = [line for line in lines if line.lower().startswith("error")]
-    return "\n".join(f"    {line}" for line in (errors or lines)[-12:]) or f"    it ended with {done.returncode}"
+    errors = [line for line in lines if line.lower().startswith(("error:", "error "))]
+    # What is about a program inside pip says nothing about why.
+    told = [line for line in dict.fromkeys(errors) if "subprocess" not in line] or errors or lines
+    return "\n".join(f"    {line}" for line in told[-12:]) or f"    it ended with {done.returncode}"
 
 
 # --- the environment ------------------------------------------------------------------------------------------------------

@@ -96,6 +96,8 @@ def _words(entry: Mapping[str, Any]) -> str:
         return f"list of {_words(entry['items'])}"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "object": "object"}
     kinds = entry.get("type", "")
+    if {"number", "string"} <= set(kinds if isinstance(kinds, list) else ()) and "pattern" in entry:
+        return "[duration](#durations)"
     return " or ".join(
         words.get(kind, "any value") for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind != "null"
     )

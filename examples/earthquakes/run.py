@@ -15,7 +15,7 @@ import server
 
 from orchestrator_core.cli import main as orchestrator
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 # As a service far away would: long enough to watch.
 LATENCY = 0.15
 
@@ -41,18 +41,27 @@ def main() -> int:
 
 
 def _say_what_next(seconds: float, svg: Path | None) -> None:
-    workflow = (HERE / "earthquakes.yaml").resolve()
-    shown = workflow.relative_to(Path.cwd()) if workflow.is_relative_to(Path.cwd()) else workflow
-    command = Path(sys.executable).with_name("orchestrator")
-    shown_command = command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else "orchestrator"
-    print(f"\nReal records, 10 nodes, {seconds:.1f} seconds in all. (The service failed once on purpose: see `fetch`.)")
+    workflow = _shown(HERE / "earthquakes.yaml")
+    command = _shown(Path(sys.executable).with_name("orchestrator"))
+    lines = len((HERE / "earthquakes.yaml").read_text(encoding="utf-8").splitlines())
+    print(f"\nReal records, {seconds:.1f} seconds with everything. (The service failed once on purpose: see `fetch`.)")
     print("\nWhere to go next")
-    print(f"  the workflow, a file of 130 lines:  {shown}")
+    hints = {
+        f"the workflow, {lines} lines": workflow,
+        "the same for a web page": f"{command} graph {workflow}",
+        "what nodes there are": f"{command} nodes",
+        "small workflows to change": _shown(HERE.parent / "README.md"),
+    }
     if svg:
-        print(f"  its picture:                        {svg}")
-    print(f"  the same in words for a page:       {shown_command} graph {shown}")
-    print(f"  what nodes there are:               {shown_command} nodes")
-    print("  twelve small workflows to change:   examples/README.md")
+        hints["a picture of this run"] = str(svg)
+    for hint, where in hints.items():
+        print(f"  {hint + ':':<28}{where}")
+
+
+def _shown(path: Path) -> str:
+    """As short as it can be typed here."""
+    # Not resolved: a virtual environment's programs are links to others.
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ Exit codes: 0 all well, 1 a run failed or broke the order, 2 a file that cannot 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import re
@@ -271,22 +272,23 @@ def _replay_file(path: Path, given: argparse.Namespace) -> Replay:
         raise NotUsable(f"makes no workflow: {error.faults[0]}") from error
     if given.save:
         workflow.dump(given.save)
-        print(f"saved {given.save}; cd {Path(__file__).parent.name} and: orchestrator run ... --callable work=run:work")
+        print(
+            f"saved {given.save} (to run it, in the folder of this script: orchestrator run FILE --callable work=run:work)"
+        )
     return anyio.run(lambda: replay(workflow, tasks, scale=scale, diary=diary))
 
 
 def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise ValueError
-    return number
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -326,4 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
