@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator_core import Workflow
-from orchestrator_core.codec import parse_yaml
 from orchestrator_core.picture import svg
 from orchestrator_core.testing.cases import load_case, run_on_machine
+from orchestrator_core.yaml_text import parse_yaml
 
 __all__ = ["draw", "pictures"]
 

@@ -14,9 +14,19 @@ import attrs
 import click
 
 import orchestrator_nodes_std
-from orchestrator_core import DocumentError, Duration, Engine, Expression, NodeType, OrchestratorError, errors, hookspecs
+from orchestrator_core import (
+    DocumentError,
+    Duration,
+    Engine,
+    Expression,
+    NodeType,
+    OrchestratorError,
+    errors,
+    hookspecs,
+)
 from orchestrator_core.cli.app import cli
-from orchestrator_core.codec import dump_json, dump_yaml, wire_name
+from orchestrator_core.codec import dump_json, wire_name
+from orchestrator_core.yaml_text import dump_yaml
 
 __all__ = ["command_page", "error_page", "hook_page", "hooks", "node_index", "node_page", "node_types", "read_codes"]
 

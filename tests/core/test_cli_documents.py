@@ -11,9 +11,10 @@ from orchestrator_core import Engine, Workflow
 from orchestrator_core.cli import main
 from orchestrator_core.cli.documents import json_lines, read_value
 from orchestrator_core.cli.schema import document_schema, type_schema
-from orchestrator_core.codec import child_place, parse_yaml
+from orchestrator_core.codec import child_place
 from orchestrator_core.errors import DocumentError
 from orchestrator_core.testing.strategies import workflows
+from orchestrator_core.yaml_text import parse_yaml
 
 FOLDER = Path(__file__).parent / "bad_documents"
 TABLE, _ = parse_yaml((FOLDER / "table.yaml").read_bytes())
@@ -141,7 +142,10 @@ def test_the_schema_accepts_every_workflow_there_can_be(document, base):
         {"type": "code", "config": {"source": "return `{{ no template }}`", "timeout": "{{ vars.limit }}"}},
         {"type": "if", "config": {"condition": "{{ input }}"}, "type_version": 1, "disabled": True},
         {"type": "http", "config": {"url": "https://example.com/{{ input.id }}", "fail_on": ["5xx", 429]}},
-        {"type": "loop", "config": {"body": {"nodes": [{"id": "x", "type": "set"}]}, "max_iterations": 2, "delay": "1s"}},
+        {
+            "type": "loop",
+            "config": {"body": {"nodes": [{"id": "x", "type": "set"}]}, "max_iterations": 2, "delay": "1s"},
+        },
         {"type": "workflow", "config": {"body": {"settings": {"timeout": 5}, "nodes": [{"id": "x", "type": "set"}]}}},
         {"type": "workflow", "config": {"workflow": "other"}},
     ],
@@ -169,9 +173,7 @@ def test_a_config_of_an_older_version_is_left_to_its_migration(engine):
 
 
 def test_lines_of_json_are_those_of_yaml():
-    text = (
-        '{\n "a": [\n  1,\n  {"b": 2, "c d": [\n    null, true]},\n  "x, [y"\n ],\n "e": {}, "f": [],\n "g":\n  "h\\"i"\n}\n'
-    )
+    text = '{\n "a": [\n  1,\n  {"b": 2, "c d": [\n    null, true]},\n  "x, [y"\n ],\n "e": {}, "f": [],\n "g":\n  "h\\"i"\n}\n'
     lines, fault = json_lines(text)
     assert fault is None
     assert lines == dict(parse_yaml(text)[1])
@@ -223,7 +225,9 @@ def test_workflows_that_call_each_other_in_a_circle_are_found(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["workflow.yaml", "workflow.json", "workflow.yml", "workflow"])
 def test_a_document_that_was_written_is_read(name, tmp_path, capsys):
-    workflow = Workflow.from_dict({"schema": 1, "id": "w", "nodes": [{"id": "a", "type": "call", "config": {"function": "f"}}]})
+    workflow = Workflow.from_dict(
+        {"schema": 1, "id": "w", "nodes": [{"id": "a", "type": "call", "config": {"function": "f"}}]}
+    )
     workflow.dump(tmp_path / name)
     assert main(["validate", str(tmp_path / name)]) == 0
     assert capsys.readouterr().out.endswith("ok (1 node, 0 edges)\n")

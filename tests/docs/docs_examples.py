@@ -40,9 +40,11 @@ from sybil.parsers.rest import DocTestParser
 
 from orchestrator_core import Engine, Workflow
 from orchestrator_core.cli import main as orchestrator
-from orchestrator_core.codec import parse_json, parse_yaml
+from orchestrator_core.codec import parse_json
 from orchestrator_core.configs import prepare_config
-from orchestrator_core.testing import cases
+from orchestrator_core.testing.cases import compare, load_case, run_on_engine, run_on_machine
+from orchestrator_core.yaml_text import parse_yaml
+from orchestrator_core.yaml_text import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"])
@@ -126,7 +128,7 @@ def run_module(module: Path, directory: Path) -> int:
 
 @contextlib.contextmanager
 def _inside(directory: Path) -> Iterator[None]:
-    before, path, modules = Path.cwd(), list(sys.path), set(sys.modules)
+    before, path, modules = Path.cwd(), list(sys.path), dict(sys.modules)
     os.chdir(directory)
     sys.path.insert(0, str(directory))
     try:
@@ -134,10 +136,11 @@ def _inside(directory: Path) -> Iterator[None]:
     finally:
         os.chdir(before)
         sys.path[:] = path
-        for name in set(sys.modules) - modules:
-            source = getattr(sys.modules[name], "__file__", None)
+        for name, module in list(sys.modules.items()):
+            source = getattr(module, "__file__", None)
             if source and Path(source).is_relative_to(directory):
                 del sys.modules[name]
+        sys.modules.update({name: module for name, module in modules.items() if name not in sys.modules})
 
 
 def _evaluator(language: str) -> Callable[[Example], None]:
@@ -176,6 +179,8 @@ def _save(source: str, state: State) -> str | None:
     file = state.directory / match[1]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(source, encoding="utf-8")
+    # The page's own module comes before one of the same name that is installed, and loaded already.
+    sys.modules.pop(file.stem, None)
     state.saved.setdefault(match[1], 0)
     return match[1]
 
@@ -300,9 +305,9 @@ def _with_settings(node: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _check_case(value: Mapping[str, Any]) -> None:
-    case = cases.load_case(value)
-    for run in (cases.run_on_machine, cases.run_on_engine):
-        if wrong := list(cases.compare(case, run(case))):
+    case = load_case(value)
+    for run in (run_on_machine, run_on_engine):
+        if wrong := list(compare(case, run(case))):
             raise Wrong(f"{run.__name__}: " + "\n".join(wrong))
 
 

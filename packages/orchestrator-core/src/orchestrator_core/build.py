@@ -602,9 +602,9 @@ class Flow(_Graph):
         drawn = self._document()
         try:
             workflow = Workflow.from_dict(drawn)
-            faults = [fault for node, at in _nodes_at(workflow, "$") for fault in _body_faults(node, at)]
         except DocumentError as error:
-            faults = list(error.faults)
+            raise DocumentError(_named(fault, drawn) for fault in error.faults) from None
+        faults = [fault for node, at in _nodes_at(workflow, "$") for fault in _body_faults(node, at)]
         if faults:
             raise DocumentError(_named(fault, drawn) for fault in faults)
         return workflow

@@ -1,4 +1,4 @@
-"""JSON and YAML in and out, strictly; data classes to JSON, back, and to JSON Schema.
+"""JSON in and out, strictly; data classes to JSON, back, and to JSON Schema.
 
 The data classes know nothing of the wire: everything about it stands here. Reading is strict (RFC 8259 as I-JSON,
 RFC 7493, has it): duplicate keys, ``NaN``, lone surrogates and nesting deeper than :data:`MAX_DEPTH` are refused.
@@ -21,20 +21,13 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, Iterabl
 from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.types import Duration, Json
 
-try:
-    import yaml
-except ImportError:  # the extra [yaml] is not installed: YAML documents are refused with a hint
-    yaml = None  # type: ignore[assignment]  # the module is optional
-
 __all__ = [
     "MAX_DEPTH",
-    "Lines",
     "check_json",
     "child_place",
     "copy_json",
     "distance",
     "dump_json",
-    "dump_yaml",
     "faults_of",
     "format_duration",
     "format_time",
@@ -42,18 +35,13 @@ __all__ = [
     "parse_duration",
     "parse_json",
     "parse_time",
-    "parse_yaml",
     "schema_of",
     "unstructure",
     "wire_name",
 ]
 
 MAX_DEPTH = 64
-# Aliases may repeat this many values in all before the document is taken for a bomb.
-_MAX_ALIASED = 10_000
 
-# The line (from 1) on which the value of a place begins.
-Lines = Mapping[str, int]
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+")
@@ -123,7 +111,11 @@ def check_json(value: Any, place: str = "$", depth: int = 0) -> Fault | None:
     """The first thing in a Python value that JSON cannot hold, or ``None``."""
     kind = type(value)
     if kind is str:
-        return Fault("text holds half of a surrogate pair, which is no character", place) if _SURROGATE.search(value) else None
+        return (
+            Fault("text holds half of a surrogate pair, which is no character", place)
+            if _SURROGATE.search(value)
+            else None
+        )
     if kind is int or kind is bool or value is None:
         return None
     if kind is float:
@@ -144,7 +136,9 @@ def check_json(value: Any, place: str = "$", depth: int = 0) -> Fault | None:
             if fault := check_json(item, child_place(place, key), depth + 1):
                 return fault
         return None
-    hint = "use a list" if isinstance(value, set | frozenset) else "return dicts, lists, texts, numbers, booleans or None"
+    hint = (
+        "use a list" if isinstance(value, set | frozenset) else "return dicts, lists, texts, numbers, booleans or None"
+    )
     return Fault(f"a {kind.__name__} is not JSON: {hint}", place)
 
 
@@ -214,169 +208,6 @@ def dump_json(value: Json, *, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
 
 
-# --- YAML 1.2 with JSON's types ---------------------------------------------------------------------------------------
-
-_YAML_WORDS = {"": None, "null": None, "Null": None, "NULL": None, "~": None}
-_YAML_WORDS.update({word: True for word in ("true", "True", "TRUE")})  # type: ignore[dict-item]  # a table of words
-_YAML_WORDS.update({word: False for word in ("false", "False", "FALSE")})  # type: ignore[dict-item]  # as above
-_YAML_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_YAML_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_YAML_NOT_JSON = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-
-
-def _yaml_scalar(text: str) -> Json:
-    """The value of a plain scalar in YAML 1.2's core schema."""
-    if text in _YAML_WORDS:
-        return _YAML_WORDS[text]
-    if _YAML_INT.fullmatch(text):
-        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
-        return int(text[2:], base) if base != 10 else int(text)
-    if _YAML_FLOAT.fullmatch(text):
-        number = float(text)
-        if number - number != 0:
-            raise ValueError(f"{text} is too large for a number")
-        return number
-    if _YAML_NOT_JSON.fullmatch(text):
-        raise ValueError(f"{text} is not JSON: use null or a text")
-    return text
-
-
-class _YamlReader:
-    """Makes JSON values of composed YAML nodes, remembering lines and refusing what JSON does not have."""
-
-    def __init__(self) -> None:
-        self.lines: dict[str, int] = {}
-        self.faults: list[Fault] = []
-        self._seen: set[int] = set()
-        self._aliased = 0
-
-    def value(self, node: Any, place: str, depth: int = 0, *, in_alias: bool = False) -> Json:
-        line = node.start_mark.line + 1
-        self.lines[place] = line
-        if id(node) in self._seen or in_alias:
-            in_alias = True
-            self._aliased += 1
-            if self._aliased > _MAX_ALIASED:
-                raise DocumentError([Fault("aliases repeat too much: write the values out", place, line)])
-        else:
-            self._seen.add(id(node))
-        if depth > MAX_DEPTH:
-            raise DocumentError([Fault(f"nested deeper than {MAX_DEPTH}", place, line)])
-        if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, place, line)
-        if node.tag not in {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}:
-            self.faults.append(Fault(f"tag {node.tag} is not allowed: documents hold JSON's types only", place, line))
-            return None
-        if isinstance(node, yaml.SequenceNode):
-            return [
-                self.value(item, child_place(place, index), depth + 1, in_alias=in_alias)
-                for index, item in enumerate(node.value)
-            ]
-        result: dict[str, Json] = {}
-        for key_node, value_node in node.value:
-            key_line = key_node.start_mark.line + 1
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is None:
-                self.faults.append(Fault("a key must be a text", place, key_line))
-                continue
-            if key in result:
-                self.faults.append(Fault(f"key {key!r} stands twice: remove one", child_place(place, key), key_line))
-                continue
-            result[key] = self.value(value_node, child_place(place, key), depth + 1, in_alias=in_alias)
-        return result
-
-    def _scalar(self, node: Any, place: str, line: int) -> Json:
-        if node.tag not in _YAML_PLAIN_TAGS:
-            self.faults.append(Fault(f"tag {node.tag} is not allowed: documents hold JSON's types only", place, line))
-            return None
-        if node.style:
-            return str(node.value)
-        try:
-            return _yaml_scalar(node.value)
-        except ValueError as error:
-            self.faults.append(Fault(str(error), place, line))
-            return None
-
-
-# PyYAML resolves plain scalars by YAML 1.1; its verdict is only used to tell them from tagged ones.
-_YAML_PLAIN_TAGS = {
-    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")
-}
-_YAML_TAGGED = re.compile(r"(?:^|[\s\[{,:-])!(?:!|<|[A-Za-z])", re.MULTILINE)
-
-
-def parse_yaml(text: str | bytes) -> tuple[Json, Lines]:
-    """Read YAML 1.2 with JSON's types only, and the line of every place.
-
-    Raises:
-        DocumentError: It is not YAML, or it has tags, duplicate keys, an alias bomb, or what JSON cannot hold.
-        DocumentError: The extra ``[yaml]`` is not installed.
-    """
-    if yaml is None:
-        raise DocumentError([Fault("reading YAML needs the extra: pip install 'pluggable-orchestrator-core[yaml]'")])
-    loader_class = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    reader = _YamlReader()
-    try:
-        loader = loader_class(text)
-        try:
-            explicit = _explicit_tags(text, loader_class)
-            node = loader.get_single_node()
-        finally:
-            loader.dispose()
-        if explicit is not None:
-            raise DocumentError([explicit])
-        value = reader.value(node, "$") if node is not None else None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        what = " ".join(part for part in (error.context, error.problem) if part)
-        raise DocumentError([Fault(f"not YAML: {what}", line=mark.line + 1 if mark else None)]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DocumentError([Fault(f"not YAML: {str(error).splitlines()[0]}")]) from None
-    except RecursionError:
-        raise DocumentError([Fault(f"nested deeper than {MAX_DEPTH}")]) from None
-    if reader.faults:
-        raise DocumentError(reader.faults)
-    if fault := check_json(value):
-        raise DocumentError([attrs.evolve(fault, line=reader.lines.get(fault.place))])
-    return value, reader.lines
-
-
-def _explicit_tags(text: str | bytes, loader_class: Any) -> Fault | None:
-    """The first explicit tag: ``!!str 5`` resolves to a plain tag and cannot be told from text afterwards."""
-    source = text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text
-    if not _YAML_TAGGED.search(source):
-        return None
-    for event in yaml.parse(text, Loader=loader_class):
-        tag = getattr(event, "tag", None)
-        if tag is not None:
-            return Fault(f"tag {tag} is not allowed: documents hold JSON's types only", line=event.start_mark.line + 1)
-    return None
-
-
-def dump_yaml(value: Json) -> str:
-    """Write YAML that :func:`parse_yaml` reads back to the same value."""
-    if yaml is None:
-        raise DocumentError([Fault("writing YAML needs the extra: pip install 'pluggable-orchestrator-core[yaml]'")])
-
-    class Dumper(yaml.SafeDumper):
-        """Quotes what YAML 1.2 would not read as text; writes no aliases."""
-
-        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
-            return True
-
-    def text(dumper: Any, data: str) -> Any:
-        try:
-            plain = isinstance(_yaml_scalar(data), str)
-        except ValueError:
-            plain = False
-        style = "|" if "\n" in data and not re.search(r"[ \t]\n|^\s", data) else None if plain else '"'
-        return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-    Dumper.add_representer(str, text)
-    written = yaml.dump(copy_json(value), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)
-    return str(written)
-
-
 # --- data classes -------------------------------------------------------------------------------------------------------
 
 
@@ -409,7 +240,7 @@ def _pass(value: Any) -> bool:  # noqa: ARG001 - the default of `make_converter`
 
 def wire_name(name: str) -> str:
     """`from_` and `for_` are written `from` and `for`: Python keeps those words for itself."""
-    return name[:-1] if name.endswith("_") else name
+    return name.removesuffix("_")
 
 
 def make_converter(*, accept: Callable[[Any], bool] = _pass) -> cattrs.Converter:
@@ -418,13 +249,15 @@ def make_converter(*, accept: Callable[[Any], bool] = _pass) -> cattrs.Converter
     Args:
         accept: Values for which no type is asked (templates, when a document is checked before it runs).
     """
-    converter = (_Accepting if accept is not _pass else cattrs.Converter)(forbid_extra_keys=True, detailed_validation=True)
+    converter = (_Accepting if accept is not _pass else cattrs.Converter)(
+        forbid_extra_keys=True, detailed_validation=True
+    )
     if isinstance(converter, _Accepting):
         converter.accept = accept
     for kind, words in ((str, "a text"), (int, "a whole number"), (float, "a number"), (bool, "true or false")):
         converter.register_structure_hook(kind, _strict(kind, words))
     converter.register_structure_hook_func(lambda t: t is Duration, lambda value, _: parse_duration(value))
-    converter.register_structure_hook_func(lambda t: t is Any, lambda value, _: value)
+    converter.register_structure_hook_func(_is_any, lambda value, _: value)
     converter.register_structure_hook_func(lambda t: get_origin(t) is Literal, _structure_literal)
     converter.register_structure_hook_func(_is_enum, _structure_enum)
     converter.register_structure_hook_factory(_is_union, lambda t: _union_hook(t, converter))
@@ -441,9 +274,16 @@ class _Accepting(cattrs.Converter):
 
     accept: Callable[[Any], bool]
 
-    def get_structure_hook(self, type: Any, cache_result: bool = True) -> Any:  # noqa: A002, FBT001 - cattrs' signature
+    def get_structure_hook(self, type: Any, cache_result: bool = True) -> Any:
         hook = super().get_structure_hook(type, cache_result)
         return lambda value, kind: value if self.accept(value) else hook(value, kind)
+
+
+_ANY: object = Any
+
+
+def _is_any(kind: object) -> bool:
+    return kind is _ANY
 
 
 def _is_enum(kind: Any) -> bool:
@@ -513,7 +353,9 @@ def _sequence_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any
         if not isinstance(value, list | tuple):
             raise ValueError(f"must be a list, not {_kind_of(value)}")  # noqa: TRY004 - all faults of a value are ValueErrors
         hook = converter.get_structure_hook(member)
-        return make(_each(((index, index, item) for index, item in enumerate(value)), hook, member, IterableValidationError))
+        return make(
+            _each(((index, index, item) for index, item in enumerate(value)), hook, member, IterableValidationError)
+        )
 
     return structure
 
@@ -603,7 +445,11 @@ def _class_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], 
 
 def _unknown(key: str, known: list[str]) -> str:
     near = sorted(known, key=lambda name: distance(key, name))
-    hint = f"did you mean {near[0]!r}?" if near and distance(key, near[0]) <= 2 else f"known are {', '.join(sorted(known))}"
+    hint = (
+        f"did you mean {near[0]!r}?"
+        if near and distance(key, near[0]) <= 2
+        else f"known are {', '.join(sorted(known))}"
+    )
     return f"is not known here: {hint}" if known else "is not known here: there are no settings"
 
 

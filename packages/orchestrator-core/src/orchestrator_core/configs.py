@@ -113,7 +113,7 @@ def prepare_config(kind: NodeType, raw: Mapping[str, Json], place: str = "$.conf
     Raises:
         DocumentError: With every fault and its place.
     """
-    fields = _special_fields(kind.config, place)
+    fields = _special_fields(kind.config, place)  # type: ignore[arg-type]  # classes are hashable, mypy forgets it for type[Any]
     each: dict[str, Template] = {}
     rest: dict[str, Json] = {}
     try:
@@ -238,5 +238,3 @@ def _classes(hint: Any, place: list[str]) -> Iterator[tuple[Any, list[str]]]:
 def config_schema(kind: NodeType) -> dict[str, Json]:
     """The JSON Schema of a node type's config; where a value may be a template it may be a text, too."""
     return {"title": kind.title, "description": kind.description, **codec.schema_of(kind.config)}
-
-

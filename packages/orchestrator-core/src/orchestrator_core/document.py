@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from orchestrator_core import codec, picture
+from orchestrator_core import codec, picture, yaml_text
 from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.types import Edge, Edges, Json, Node, Position, Retry, Settings
 
@@ -40,13 +40,17 @@ def _structure_edges(value: Any, _: Any) -> Edges:
         inputs.append(item.get("input", "main"))
         keys.append(item.get("key"))
     whole = isinstance(value, list | tuple) and len(sources) == len(value)
-    if whole and all(type(text) is str for column in columns[:4] for text in column):
-        if all(key is None or type(key) is str for key in keys):
-            return Edges.from_columns(*columns)
+    texts = whole and all(type(text) is str for column in columns[:4] for text in column)
+    if texts and all(key is None or type(key) is str for key in keys):
+        return Edges.from_columns(*columns)
     return Edges(_converter.structure(value, tuple[Edge, ...]))
 
 
 _converter.register_structure_hook(Edges, _structure_edges)
+
+
+def _in_columns(edges: Iterable[Edge]) -> Edges:
+    return Edges.of(edges)
 
 
 @attrs.frozen
@@ -72,7 +76,7 @@ class Workflow:
 
     id: str
     nodes: tuple[Node, ...]
-    edges: Edges = attrs.field(factory=Edges, converter=Edges.of)
+    edges: Edges = attrs.field(factory=Edges, converter=_in_columns)
     name: str | None = None
     settings: Settings = Settings()
     output: Json = None
@@ -112,7 +116,7 @@ class Workflow:
         Raises:
             DocumentError: With every fault, its place and line.
         """
-        document, lines = codec.parse_yaml(text)
+        document, lines = yaml_text.parse_yaml(text)
         try:
             return cls.from_dict(document)
         except DocumentError as error:
@@ -157,7 +161,7 @@ class Workflow:
 
     def to_yaml(self) -> str:
         """The document as YAML text."""
-        return codec.dump_yaml(self.to_dict())
+        return yaml_text.dump_yaml(self.to_dict())
 
     def dump(self, path: str | Path) -> None:
         """Write the document to a ``.json``, ``.yaml`` or ``.yml`` file."""
@@ -188,7 +192,9 @@ def _structure(document: Any, place: str) -> Workflow:
     except Exception as error:  # noqa: BLE001 - every kind of fault is gathered here
         raise DocumentError(codec.faults_of(error, place)) from None
     if read.schema != 1:
-        raise DocumentError([Fault(f"schema {read.schema} is not known: this version reads schema 1", f"{place}.schema")])
+        raise DocumentError(
+            [Fault(f"schema {read.schema} is not known: this version reads schema 1", f"{place}.schema")]
+        )
     return Workflow(
         id=read.id, nodes=read.nodes, edges=read.edges, name=read.name, settings=read.settings, output=read.output
     )
@@ -219,20 +225,20 @@ def _without_defaults(value: Any) -> dict[str, Json]:
     return result
 
 
-def _lines_of(text: str | bytes) -> codec.Lines:
+def _lines_of(text: str | bytes) -> yaml_text.Lines:
     """JSON is YAML: where the extra is there, faults of a JSON document get their lines too."""
     try:
-        return codec.parse_yaml(text)[1]
+        return yaml_text.parse_yaml(text)[1]
     except DocumentError:
         return {}
 
 
-def with_lines(faults: Sequence[Fault], lines: codec.Lines) -> list[Fault]:
+def with_lines(faults: Sequence[Fault], lines: yaml_text.Lines) -> list[Fault]:
     """The same faults with the line of their place, or of the nearest place around it."""
     return [attrs.evolve(fault, line=fault.line or _line_at(fault.place, lines)) for fault in faults]
 
 
-def _line_at(place: str, lines: codec.Lines) -> int | None:
+def _line_at(place: str, lines: yaml_text.Lines) -> int | None:
     while place not in lines and place not in {"", "$"}:
         place = place[: max(place.rfind("."), place.rfind("["), 0)]
     return lines.get(place)
@@ -282,7 +288,9 @@ def _check_node(node: Node, place: str) -> Iterator[Fault]:
     if isinstance(node.join, int) and node.join < 1:
         yield Fault("a join by number needs 1 or more deliveries", f"{place}.join")
     if node.cancel_rest and node.join in {"settled", "all"}:
-        yield Fault(f"a join of {node.join!r} has no losers: use join first or a number, or remove it", f"{place}.cancel_rest")
+        yield Fault(
+            f"a join of {node.join!r} has no losers: use join first or a number, or remove it", f"{place}.cancel_rest"
+        )
     if node.retry is not None:
         if node.retry.attempts < 1:
             yield Fault("must be 1 or more, the first attempt counts", f"{place}.retry.attempts")
@@ -316,13 +324,15 @@ def _check_edges(workflow: Workflow, seen: Mapping[str, int], place: str) -> Ite
     for index, node in enumerate(workflow.nodes):
         if isinstance(node.join, int) and node.join > incoming.get(node.id, 0):
             yield Fault(
-                f"waits for {node.join} deliveries, but has {incoming.get(node.id, 0)} edges", f"{place}.nodes[{index}].join"
+                f"waits for {node.join} deliveries, but has {incoming.get(node.id, 0)} edges",
+                f"{place}.nodes[{index}].join",
             )
     if not dangling and (cycle := find_cycle(workflow.nodes, workflow.edges)):
         yield Fault(f"the graph has a cycle: {' -> '.join(cycle)}; use a loop node to repeat", f"{place}.edges")
 
 
 def near(name: str, known: Mapping[str, int]) -> str:
+    """A hint at a name that is nearly this one, or nothing."""
     if len(known) > 1000:
         return ""
     found = [other for other in known if other.lower() == name.lower() or codec.distance(other, name) <= 1]

@@ -25,7 +25,16 @@ from orchestrator_core.events import (
     TimerFired,
     TimerKind,
 )
-from orchestrator_core.expressions import ABSENT, Code, ExpressionError, Names, NotNative, compile_template, read, truthy
+from orchestrator_core.expressions import (
+    ABSENT,
+    Code,
+    ExpressionError,
+    Names,
+    NotNative,
+    compile_template,
+    read,
+    truthy,
+)
 from orchestrator_core.graph import Plan
 from orchestrator_core.machine import Machine, Step
 from orchestrator_core.nodes import LanguageError, NodeContext, NodeFunction, WaitRequested

@@ -21,10 +21,9 @@ from typing import Any, Protocol, Self, TypeVar
 import anyio
 import anyio.abc
 import anyio.lowlevel
-import attrs
 
 from orchestrator_core import plugins as plugin_system
-from orchestrator_core.commands import CancelAttempt, CancelChild, Command, Evaluate, RunAttempt, StartChild, StartTimer
+from orchestrator_core.commands import CancelChild, StartChild, StartTimer
 from orchestrator_core.document import Workflow
 from orchestrator_core.driver import Driver, Prepared
 from orchestrator_core.errors import DocumentError, Fault, OrchestratorError

@@ -19,6 +19,7 @@ from orchestrator_core.state import ABSENT, Scope
 from orchestrator_core.types import Json
 
 __all__ = [
+    "ABSENT",
     "ROOTS",
     "Code",
     "ExpressionError",
@@ -38,16 +39,7 @@ ROOTS = ("input", "inputs", "payload", "nodes", "item", "index", "vars", "execut
 # What objects, lists and texts inherit in JavaScript. A path that meets one of these names where the value has no
 # such property of its own is not plain: the sandbox decides.
 _INHERITED = frozenset(
-    """
-    __defineGetter__ __defineSetter__ __lookupGetter__ __lookupSetter__ __proto__ constructor hasOwnProperty
-    isPrototypeOf propertyIsEnumerable toLocaleString toString valueOf at concat copyWithin entries every fill filter
-    find findIndex findLast findLastIndex flat flatMap forEach includes indexOf join keys lastIndexOf map pop push
-    reduce reduceRight reverse shift slice some sort splice toReversed toSorted toSpliced unshift values with anchor
-    big blink bold charAt charCodeAt codePointAt endsWith fixed fontcolor fontsize isWellFormed italics link
-    localeCompare match matchAll normalize padEnd padStart repeat replace replaceAll search small split startsWith
-    strike sub substr substring sup toLocaleLowerCase toLocaleUpperCase toLowerCase toUpperCase toWellFormed trim
-    trimEnd trimLeft trimRight trimStart toExponential toFixed toPrecision
-    """.split()
+    ["__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__", "__proto__", "constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf", "at", "concat", "copyWithin", "entries", "every", "fill", "filter", "find", "findIndex", "findLast", "findLastIndex", "flat", "flatMap", "forEach", "includes", "indexOf", "join", "keys", "lastIndexOf", "map", "pop", "push", "reduce", "reduceRight", "reverse", "shift", "slice", "some", "sort", "splice", "toReversed", "toSorted", "toSpliced", "unshift", "values", "with", "anchor", "big", "blink", "bold", "charAt", "charCodeAt", "codePointAt", "endsWith", "fixed", "fontcolor", "fontsize", "isWellFormed", "italics", "link", "localeCompare", "match", "matchAll", "normalize", "padEnd", "padStart", "repeat", "replace", "replaceAll", "search", "small", "split", "startsWith", "strike", "sub", "substr", "substring", "sup", "toLocaleLowerCase", "toLocaleUpperCase", "toLowerCase", "toUpperCase", "toWellFormed", "trim", "trimEnd", "trimLeft", "trimRight", "trimStart", "toExponential", "toFixed", "toPrecision"]
 )
 
 _TOKEN = re.compile(
@@ -121,9 +113,9 @@ def is_template(value: Any) -> bool:
 
 def truthy(value: Any) -> bool:
     """JavaScript's truth: ``""``, 0, null and undefined are false, empty lists and objects true."""
-    return not (value is None or value is ABSENT or value is False or value == "" or (value == 0 and value is not True)) or (
-        isinstance(value, list | dict)
-    )
+    return not (
+        value is None or value is ABSENT or value is False or value == "" or (value == 0 and value is not True)
+    ) or (isinstance(value, list | dict))
 
 
 # --- compiling --------------------------------------------------------------------------------------------------------
@@ -231,7 +223,7 @@ def _scan(text: str, position: int, place: str) -> tuple[list[Token], int]:
         if match.lastgroup != "space":
             tokens.append((match.lastgroup or "", match.group()))
         position = match.end()
-    raise ExpressionError(f"{place}: {{{{ is never closed: write }}}}, or {{{{ \"{{{{\" }}}} for the braces themselves")
+    raise ExpressionError(f"{place}: {{{{ is never closed: write }}}}, or {{{{ '{{{{' }}}} for the braces themselves")
 
 
 def _regex_may_begin(tokens: list[Token]) -> bool:
@@ -293,15 +285,15 @@ def _analyse(source: str, tokens: list[Token], place: str) -> Code:
     path = _plain_path(tokens)
     roots: set[str] = set()
     nodes: set[str | None] = set()
-    for number, (kind, token) in enumerate(tokens):
-        if kind != "name" or token not in ROOTS:
+    for number, (kind, word) in enumerate(tokens):
+        if kind != "name" or word not in ROOTS:
             continue
         before = tokens[number - 1][1] if number else ""
         after = tokens[number + 1][1] if number + 1 < len(tokens) else ""
         if before in {".", "?."} or (before in {"{", ","} and after == ":"):
             continue  # a property's name
-        roots.add(token)
-        if token == "nodes":
+        roots.add(word)
+        if word == "nodes":
             nodes.add(_node_after(tokens[number + 1 : number + 4]))
     if path is not None and path[0] == "nodes" and path[1]:
         nodes = {str(path[1][0][0])}
@@ -455,7 +447,9 @@ def read(code: Code, names: Names) -> Any:
                 return ABSENT
             what = "null" if value is None else "undefined"
             where = root + "".join(child_place("", step) for step, _ in steps[:number])
-            raise ExpressionError(f"{{{{ {code.source} }}}}: {where} is {what}: it has no property {key!r} (use ?. if it may be missing)")
+            raise ExpressionError(
+                f"{{{{ {code.source} }}}}: {where} is {what}: it has no property {key!r} (use ?. if it may be missing)"
+            )
         value = _property(value, key)
     return value
 
@@ -496,7 +490,7 @@ def text_of(value: Any, source: str = "") -> str:
     if isinstance(value, str):
         return value
     if value is ABSENT:
-        raise ExpressionError(f"{{{{ {source} }}}} is undefined inside a text: give a default with ?? \"\"")
+        raise ExpressionError(f"{{{{ {source} }}}} is undefined inside a text: give a default with ?? ''")
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -521,7 +515,9 @@ def number_text(value: float) -> str:
     if -6 < point <= 0:
         return f"{sign}0.{'0' * -point}{digits}"
     if 0 < point <= 21:
-        return f"{sign}{digits[:point]}.{digits[point:]}" if len(digits) > point else f"{sign}{digits.ljust(point, '0')}"
+        return (
+            f"{sign}{digits[:point]}.{digits[point:]}" if len(digits) > point else f"{sign}{digits.ljust(point, '0')}"
+        )
     power = point - 1
     shown = digits if len(digits) == 1 else f"{digits[0]}.{digits[1:]}"
     return f"{sign}{shown}e{'+' if power >= 0 else '-'}{abs(power)}"

@@ -21,7 +21,9 @@ __all__ = ["CallConfig", "CorePlugin", "LoopConfig", "WorkflowConfig", "call", "
 class LoopConfig:
     """What a loop repeats, and until when."""
 
-    body: Mapping[str, Json] = setting(description="The graph that is repeated: a document with `nodes`, `edges`, `output`.")
+    body: Mapping[str, Json] = setting(
+        description="The graph that is repeated: a document with `nodes`, `edges`, `output`."
+    )
     max_iterations: int = setting(
         description="How often at most. With `until` it is a failure (`loop_exhausted`) to get there.",
         validator=attrs.validators.ge(1),
@@ -39,7 +41,9 @@ class WorkflowConfig:
     """The graph that runs as one node."""
 
     body: Mapping[str, Json] | None = setting(default=None, description="An inline graph; shares the journal.")
-    workflow: str | None = setting(default=None, description="The id of a stored workflow, which runs as a child execution.")
+    workflow: str | None = setting(
+        default=None, description="The id of a stored workflow, which runs as a child execution."
+    )
 
     def __attrs_post_init__(self) -> None:
         if (self.body is None) == (self.workflow is None):
@@ -124,5 +128,3 @@ class CorePlugin:
     def register_node_types(self) -> Sequence[NodeType]:
         """``call``, ``loop`` and ``workflow``."""
         return [call, loop, workflow]
-
-

@@ -68,7 +68,7 @@ from orchestrator_core.events import (
     TimerKind,
     WaitEnded,
 )
-from orchestrator_core.graph import ALL, SETTLED, Group, Plan
+from orchestrator_core.graph import ALL, Group, Plan
 from orchestrator_core.state import DELIVERED, SKIPPED, TAINTED, UNSETTLED, Frame, Record, Scope, Stage
 from orchestrator_core.types import (
     Attempt,

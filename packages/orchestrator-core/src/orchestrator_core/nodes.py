@@ -126,13 +126,14 @@ def node_type(
     inputs: Sequence[str] | None = ("main",),
     trigger: bool = False,
     pure: bool = False,
+    config: type[Any] | None = None,
     example: Mapping[str, Json] | None = None,
     capabilities: Sequence[str] = (),
     migrate: Callable[[dict[str, Json], int], dict[str, Json]] | None = None,
 ) -> Callable[[NodeFunction], NodeType]:
     """Turn a coroutine function ``(ctx, config, input)`` into a :class:`NodeType`.
 
-    The config class is read from the annotation of the parameter ``config``; the description defaults to the
+    The config class is read from the annotation of the parameter ``config`` unless it is given; the description defaults to the
     function's docstring and the title to the name's last word.
 
     Raises:
@@ -146,16 +147,20 @@ def node_type(
         if not inspect.iscoroutinefunction(function):
             raise PluginError(f"node type {name!r}: write it as `async def {function.__name__}(ctx, config, input)`")
         try:
-            config = get_type_hints(function).get("config")
+            kind = config if config is not None else get_type_hints(function).get("config")
         except NameError as error:
-            raise PluginError(f"node type {name!r}: cannot read its annotations: {error}") from error
-        if not (inspect.isclass(config) and attrs.has(config)):
-            raise PluginError(f"node type {name!r}: annotate `config` with an attrs class (`@attrs.frozen class …Config`)")
+            raise PluginError(
+                f"node type {name!r}: cannot read its annotations: {error}; a class inside a function is given as config="
+            ) from error
+        if not (inspect.isclass(kind) and attrs.has(kind)):
+            raise PluginError(
+                f"node type {name!r}: annotate `config` with an attrs class (`@attrs.frozen class …Config`)"
+            )
         return NodeType(
             name=name,
             version=version,
             function=function,
-            config=config,
+            config=kind,
             ports=ports,
             inputs=inputs,
             trigger=trigger,
@@ -265,7 +270,14 @@ class Language(Protocol):
         ...
 
     async def run(
-        self, source: str, context: Mapping[str, Json], *, timeout: float | None, memory: int | None, seed: int, now: float
+        self,
+        source: str,
+        context: Mapping[str, Json],
+        *,
+        timeout: float | None,
+        memory: int | None,
+        seed: int,
+        now: float,
     ) -> Ran:
         """Run the body of a function over ``context``; ``timeout`` in seconds, ``memory`` in bytes.
 
@@ -315,7 +327,7 @@ class Services(Protocol):
     def language(self, name: str) -> Language: ...
 
 
-class WaitRequested(BaseException):  # noqa: N818 - no error: it ends the attempt so that nothing is held meanwhile
+class WaitRequested(BaseException):
     """Raised by the ``wait_…`` methods of the context. Let it pass."""
 
     def __init__(self, wait: Wait) -> None:

@@ -115,7 +115,9 @@ def make_registry(manager: pluggy.PluginManager, extra: Sequence[NodeType] = ())
     for plugin, found in _results(manager, "register_languages"):
         for language in found:
             if language.name in languages:
-                raise PluginError(f"language {language.name!r} is registered by {owners[language.name]!r} and {plugin!r}")
+                raise PluginError(
+                    f"language {language.name!r} is registered by {owners[language.name]!r} and {plugin!r}"
+                )
             languages[language.name] = language
             owners[language.name] = plugin
     functions: dict[str, str] = {}
@@ -134,19 +136,19 @@ def _results(manager: pluggy.PluginManager, hook: str) -> list[tuple[str, Any]]:
     for plugin in manager.get_plugins():
         name = manager.get_name(plugin) or repr(plugin)
         others = [other for other in manager.get_plugins() if other is not plugin]
-        for found in manager.subset_hook_caller(hook, others)():
-            results.append((name, found))
+        results += [(name, found) for found in manager.subset_hook_caller(hook, others)()]
     return sorted(results, key=lambda result: (result[0] not in _UNPREFIXED, result[0]))
 
 
 def _add_type(node_types: dict[str, NodeType], kind: Any, plugin: str) -> None:
     if not isinstance(kind, NodeType):
-        raise PluginError(f"plugin {plugin!r} registers {kind!r}, which is no node type: decorate it with @node_type(...)")
+        raise PluginError(
+            f"plugin {plugin!r} registers {kind!r}, which is no node type: decorate it with @node_type(...)"
+        )
     taken = node_types.get(kind.name)
     if taken is not None:
         raise PluginError(f"node type {kind.name!r} is registered by the plugins {taken.plugin!r} and {plugin!r}")
-    prefix, dot, _ = kind.name.partition(".")
-    if not dot and plugin not in _UNPREFIXED and not plugin.startswith("engine:"):
+    if "." not in kind.name and plugin not in _UNPREFIXED and not plugin.startswith("engine:"):
         raise PluginError(
             f"plugin {plugin!r} registers {kind.name!r}: only the standard package leaves out the prefix, "
             f"call it {plugin}.{kind.name}"

@@ -50,7 +50,9 @@ class _Check:
             yield Fault("a body has only `timeout`: it shares the rest with what it stands in", f"{place}.settings")
         upstream = _Upstream(workflow)
         types: dict[str, NodeType] = {}
-        bare = {name for name, kind in self.registry.node_types.items() if kind.group is None and _no_settings_needed(kind)}
+        bare = {
+            name for name, kind in self.registry.node_types.items() if kind.group is None and _no_settings_needed(kind)
+        }
         for index, node in enumerate(workflow.nodes):
             kind = self.registry.node_types.get(node.type)
             if kind is not None and not node.config and node.when is None and node.for_each is None:
@@ -77,7 +79,9 @@ class _Check:
             )
             return
         if node.type_version is not None and node.type_version < kind.version and kind.migrate is None:
-            yield Fault(f"{node.type} {node.type_version} is no longer known, and has no migration", f"{at}.type_version")
+            yield Fault(
+                f"{node.type} {node.type_version} is no longer known, and has no migration", f"{at}.type_version"
+            )
             return
         if node.when is not None:
             yield from self._template(node.when, f"{at}.when", upstream, node.id, items=items)
@@ -98,7 +102,7 @@ class _Check:
     ) -> Iterator[Fault]:
         place = f"{at}.config"
         if kind.group is not None:
-            yield from self._group(node, kind, place, upstream, depth=depth, items=items)
+            yield from self._group(node, kind, place, depth=depth, items=items)
             return
         try:
             prepared = prepare_config(kind, node.config, place)
@@ -128,9 +132,7 @@ class _Check:
             line = f" (line {error.line} of the source)" if error.line else ""
             yield Fault(f"{error.message}{line}", f"{place}.source")
 
-    def _group(
-        self, node: Node, kind: NodeType, place: str, upstream: _Upstream, *, depth: int, items: bool
-    ) -> Iterator[Fault]:
+    def _group(self, node: Node, kind: NodeType, place: str, *, depth: int, items: bool) -> Iterator[Fault]:
         rest = {key: value for key, value in node.config.items() if key not in {"body", "until"}}
         shape = dict(rest)
         if "body" in node.config:
@@ -186,9 +188,7 @@ class _Check:
                 yield Fault("secrets may only stand in fields that are declared secret", code.place)
         yield from self._references(template, upstream, node, items=items)
 
-    def _references(
-        self, template: Template, upstream: _Upstream, node: str | None, *, items: bool
-    ) -> Iterator[Fault]:
+    def _references(self, template: Template, upstream: _Upstream, node: str | None, *, items: bool) -> Iterator[Fault]:
         for code, root, name in references(template):
             if root in {"item", "index"} and not items:
                 yield Fault(f"`{root}` exists only where there is a for_each", code.place)
@@ -197,7 +197,9 @@ class _Check:
                     near = document.near(name, upstream.index)
                     yield Fault(f"there is no node {name!r} to refer to{near}", code.place)
                 elif node is not None and not upstream.reaches(name, node):
-                    yield Fault(f"node {name!r} is not upstream of {node!r}: what it gives cannot be known here", code.place)
+                    yield Fault(
+                        f"node {name!r} is not upstream of {node!r}: what it gives cannot be known here", code.place
+                    )
         for code in template.codes:
             if code.path is not None or code.literal is not None:
                 continue
@@ -218,9 +220,9 @@ class _Check:
 
 
 def _no_settings_needed(kind: NodeType) -> bool:
-    return not any(field.default is attrs.NOTHING and field.init for field in attrs.fields(kind.config)) and not hasattr(
-        kind.config, "__attrs_post_init__"
-    )
+    return not any(
+        field.default is attrs.NOTHING and field.init for field in attrs.fields(kind.config)
+    ) and not hasattr(kind.config, "__attrs_post_init__")
 
 
 def _called(nodes: Sequence[Node]) -> Iterator[str]:
@@ -283,5 +285,3 @@ def migrate(node: Node, kind: NodeType) -> Node:
         return node
     config: dict[str, Any] = kind.migrate(dict(node.config), node.type_version)
     return attrs.evolve(node, config=config, type_version=kind.version)
-
-

@@ -679,7 +679,7 @@ def _output(call: _Call, response: httpx.Response, body: Json) -> dict[str, Json
         "timeout": "10s",
     },
 )
-async def http(ctx: NodeContext, config: HttpConfig, input: Json = None) -> Json:  # noqa: ARG001 - templates have used it
+async def http(ctx: NodeContext, config: HttpConfig, input: Json = None) -> Json:
     """Send an HTTP request and give back `{status, headers, body, url}`.
 
     The body becomes a JSON value, a text, or bytes (`{base64, media_type}`; large ones `{blob, media_type, size}`) by its

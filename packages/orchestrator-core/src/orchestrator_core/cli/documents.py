@@ -13,10 +13,11 @@ import attrs
 
 from orchestrator_core import codec
 from orchestrator_core.cli.text import Problem, fault_line
-from orchestrator_core.codec import Lines, child_place
+from orchestrator_core.codec import child_place
 from orchestrator_core.document import Workflow, with_lines
 from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.types import Json
+from orchestrator_core.yaml_text import Lines, parse_yaml
 
 __all__ = ["Loaded", "called_workflows", "json_lines", "load", "load_for", "places", "read_bytes", "read_value"]
 
@@ -70,7 +71,7 @@ def read_value(file: str) -> tuple[Json, Lines]:
         _check_utf8(data)
     suffix = Path(file).suffix.lower()
     if suffix in {".yaml", ".yml"} or (suffix != ".json" and data.lstrip()[:1] not in {b"{", b"["}):
-        return codec.parse_yaml(data)
+        return parse_yaml(data)
     try:
         value = codec.parse_json(data)
     except DocumentError as error:

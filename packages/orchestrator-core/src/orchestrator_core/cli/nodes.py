@@ -11,10 +11,11 @@ import click
 
 from orchestrator_core.cli.schema import type_schema
 from orchestrator_core.cli.text import Problem, say, table, width_of, wrap
-from orchestrator_core.codec import dump_json, dump_yaml
+from orchestrator_core.codec import dump_json
 from orchestrator_core.nodes import NodeType
 from orchestrator_core.plugins import ENTRY_POINTS, Registry, make_manager, make_registry
 from orchestrator_core.types import Json
+from orchestrator_core.yaml_text import dump_yaml
 
 __all__ = ["nodes"]
 

@@ -8,18 +8,18 @@ expectation that is not met, and a count at the end; the exit code is 1 where on
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from orchestrator_core.codec import parse_yaml
 from orchestrator_core.document import Workflow
 from orchestrator_core.errors import DocumentError, Fault, IllegalEvent
 from orchestrator_core.testing.simulate import simulate
 from orchestrator_core.testing.virtual import run_in_engine
 from orchestrator_core.types import Json, Result
+from orchestrator_core.yaml_text import parse_yaml
 
 __all__ = ["Case", "Ran", "compare", "load_case", "main", "run_on_engine", "run_on_machine"]
 
@@ -141,7 +141,7 @@ def _compare_node(path: str, fields: Mapping[str, Any], io: Any) -> Iterator[str
         if field == "error":
             yield from _compare_error(f"nodes.{path}.error", wanted, None if io.error is None else io.error.to_json())
             continue
-        got = len(io.attempts) if field == "attempts" else getattr(io, field, None)
+        got: Any = len(io.attempts) if field == "attempts" else getattr(io, field, None)
         got = dict(got) if field == "outputs" else str(got) if field == "status" else got
         if not same(wanted, got):
             yield f"nodes.{path}.{field}: expected {wanted!r}, got {got!r}"
@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not files:
         print("usage: python -m orchestrator_core.testing.cases FILE…", file=sys.stderr)
         return 2
-    runs = {
+    runs: dict[str, Callable[[Case], Ran]] = {
         "machine": run_on_machine,
         "engine on asyncio": run_on_engine,
         "engine on trio": lambda case: run_on_engine(case, backend="trio"),

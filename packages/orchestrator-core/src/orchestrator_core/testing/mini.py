@@ -167,7 +167,14 @@ class MiniScript:
         """Everything is found out when it is evaluated."""
 
     async def run(
-        self, source: str, context: Mapping[str, Json], *, timeout: float | None, memory: int | None, seed: int, now: float
+        self,
+        source: str,
+        context: Mapping[str, Json],
+        *,
+        timeout: float | None,
+        memory: int | None,
+        seed: int,
+        now: float,
     ) -> Ran:
         """There is no code in simulations."""
         raise LanguageError("the small test language evaluates expressions only: install the sandbox", code="crashed")

@@ -41,7 +41,8 @@ def next_entry(entries: Sequence[Entry], run: int, resumed: Resumed | None, inpu
     if resumed is not None and resumed.kind == "expired":
         waited = entries[min(run, len(entries)) - 1]
         fail = {"fail": {"code": "expired", "message": "nobody answered in time", "retryable": False, "data": None}}
-        return waited.get("expired", fail)
+        expired: Entry = waited.get("expired", fail)
+        return expired
     if run < len(entries):
         return entries[run]
     if resumed is not None:

@@ -10,6 +10,8 @@ from typing import Any
 import attrs
 
 from orchestrator_core.commands import CancelChild, Command, Evaluate, RunAttempt, StartChild, StartTimer
+from orchestrator_core.document import Workflow
+from orchestrator_core.errors import IllegalEvent
 from orchestrator_core.events import (
     AttemptFailed,
     AttemptSucceeded,
@@ -21,11 +23,18 @@ from orchestrator_core.events import (
     SignalReceived,
     TimerFired,
 )
-from orchestrator_core.errors import IllegalEvent
-from orchestrator_core.expressions import ABSENT, Code, ExpressionError, Names, NotNative, compile_template, read, truthy
+from orchestrator_core.expressions import (
+    ABSENT,
+    Code,
+    ExpressionError,
+    Names,
+    NotNative,
+    compile_template,
+    read,
+    truthy,
+)
 from orchestrator_core.graph import Plan, Traits, make_plan
 from orchestrator_core.machine import Machine, order_of
-from orchestrator_core.document import Workflow
 from orchestrator_core.state import Record
 from orchestrator_core.testing.mini import evaluate
 from orchestrator_core.testing.script import action_of, next_entry
@@ -194,7 +203,7 @@ class _Run:
         elif isinstance(command, RunAttempt):
             self.attempt(command, now)
         elif isinstance(command, StartChild | CancelChild):
-            raise ValueError(f"{command.path}: a simulation has no stored workflows, use an inline body")
+            raise ValueError(f"{command.path}: a simulation has no stored workflows, use an inline body")  # noqa: TRY004 - the document is at fault
         return None
 
     def attempt(self, command: RunAttempt, now: float) -> None:
@@ -247,4 +256,3 @@ class _Run:
     def simulated(self) -> Simulated:
         machine = self.machine
         return Simulated(machine.result(), machine.edges(), self.events, self.order, self.max_running, machine)
-

@@ -54,7 +54,10 @@ class VirtualClock:
             raise
 
     async def run(self, stamp: Callable[[], object]) -> None:
-        """Move on for ever: wait until everybody sleeps, then wake the next. ``stamp`` changes as long as anything happens."""
+        """Move on for ever: wait until everybody sleeps, then wake the next.
+
+        ``stamp`` gives something that changes as long as anything happens.
+        """
         while True:
             await _all_quiet(lambda: (self._serial, stamp()))
             while self._sleeping and self._sleeping[0][3] in self._left:
@@ -67,7 +70,7 @@ class VirtualClock:
 
 
 async def _all_quiet(stamp: Callable[[], object]) -> None:
-    """Return when nothing happens any more. (On asyncio anyio looks only ten times a second.)"""
+    """Return when nothing happens any more: anyio's own way looks only ten times a second on asyncio."""
     before, quiet = stamp(), 0
     while quiet < _QUIET:
         await anyio.lowlevel.checkpoint()
@@ -116,7 +119,7 @@ class _Scripted:
         return [MiniScript()]
 
     @hookimpl
-    def observe_event(self, execution_id: str, event: Event) -> None:  # noqa: ARG002 - the hook's name
+    def observe_event(self, execution_id: str, event: Event) -> None:
         """Note the order of starts."""
         if isinstance(event, WaitEnded):
             self.woken.add(event.path)
@@ -188,15 +191,16 @@ def run_in_engine(
         clock = VirtualClock()
         scripted = _Scripted(script or {}, clock)
         async with Engine(plugins=[scripted], discover=False, clock=clock) as engine:
+            execution = await engine.start(workflow, payload, start=start, pins=pins, seed=seed)
+            scripted.execution = execution
             async with anyio.create_task_group() as tasks:
-                execution = await engine.start(workflow, payload, start=start, pins=pins, seed=seed)
-                scripted.execution = execution
                 tasks.start_soon(clock.run, engine.activity)
                 tasks.start_soon(_outside, execution, clock, happens)
-                result = await execution.result()
+                await execution.result()
                 tasks.cancel_scope.cancel()
-            machine = scripted.machine
-            return result, machine.edges(), scripted.order, _most_running(await execution._driver.read(0))  # noqa: SLF001 - as above
+            result = execution.snapshot()
+            events = await engine.journal.read(engine.tenant, execution.id)
+            return result, scripted.machine.edges(), scripted.order, _most_running(events)
 
     return anyio.run(main, backend=backend)
 

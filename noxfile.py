@@ -1,0 +1,60 @@
+"""What is done with the repository: ``nox -s lint types tests docs``, and ``nox -s bench`` for the figures."""
+
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests", "docs"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = True
+nox.needs_version = ">=2024.10"
+
+CORE = "packages/orchestrator-core"
+STD = "packages/orchestrator-nodes-std"
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """The packages as they are here, and what the groups of pyproject.toml name."""
+    wanted = [name for group in groups for name in nox.project.dependency_groups(PROJECT, group)]
+    session.install("-q", "-e", f"{CORE}[cli,testing]", "-e", STD, *wanted)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff, formatter and rules."""
+    session.install("-q", *nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy strict and pyright, on the packages and on what the public API promises."""
+    install(session, "types", "tests")
+    session.run("mypy", f"{CORE}/src", f"{STD}/src", "tests/typing")
+    session.run("basedpyright")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Everything that pytest runs. Arguments go to pytest."""
+    install(session, "tests", "docs")
+    session.install("-q", "--no-deps", "examples/acme-nodes")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site in docs/_build/html; a warning is an error."""
+    install(session, "docs")
+    session.run("sphinx-build", "-q", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Figures beside peers and bare floors, written to docs/benchmarks.md. Takes about a quarter of an hour."""
+    install(session)
+    session.install("-q", "-r", "benchmarks/requirements.txt")
+    arguments = session.posargs or ["--markdown", str(Path("docs") / "benchmarks.md")]
+    session.run("python", "benchmarks/engine.py", *arguments)

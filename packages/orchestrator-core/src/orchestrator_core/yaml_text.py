@@ -1,0 +1,198 @@
+"""YAML 1.2 with JSON's types only, in and out.
+
+PyYAML cuts the text into nodes; what plain scalars mean is decided here, by YAML 1.2's core schema. Tags, duplicate
+keys, aliases that repeat too much and whatever JSON does not have are refused (docs/decisions/0002-yaml.md).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from orchestrator_core.codec import MAX_DEPTH, check_json, child_place, copy_json
+from orchestrator_core.errors import DocumentError, Fault
+from orchestrator_core.types import Json
+
+try:
+    import yaml
+
+    _HAS_YAML = True
+except ImportError:  # the extra [yaml] is not installed: YAML documents are refused with a hint
+    _HAS_YAML = False
+
+__all__ = ["Lines", "dump_yaml", "parse_yaml"]
+
+# The line (from 1) on which the value of a place begins.
+Lines = Mapping[str, int]
+
+# Aliases may repeat this many values in all before the document is taken for a bomb.
+_MAX_ALIASED = 10_000
+
+_YAML_WORDS: Mapping[str, Json] = {
+    **dict.fromkeys(("", "null", "Null", "NULL", "~")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_YAML_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_YAML_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_YAML_NOT_JSON = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+def _yaml_scalar(text: str) -> Json:
+    """The value of a plain scalar in YAML 1.2's core schema."""
+    if text in _YAML_WORDS:
+        return _YAML_WORDS[text]
+    if _YAML_INT.fullmatch(text):
+        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+        return int(text[2:], base) if base != 10 else int(text)
+    if _YAML_FLOAT.fullmatch(text):
+        number = float(text)
+        if number - number != 0:
+            raise ValueError(f"{text} is too large for a number")
+        return number
+    if _YAML_NOT_JSON.fullmatch(text):
+        raise ValueError(f"{text} is not JSON: use null or a text")
+    return text
+
+
+class _YamlReader:
+    """Makes JSON values of composed YAML nodes, remembering lines and refusing what JSON does not have."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, int] = {}
+        self.faults: list[Fault] = []
+        self._seen: set[int] = set()
+        self._aliased = 0
+
+    def value(self, node: Any, place: str, depth: int = 0, *, in_alias: bool = False) -> Json:
+        line = node.start_mark.line + 1
+        self.lines[place] = line
+        if id(node) in self._seen or in_alias:
+            in_alias = True
+            self._aliased += 1
+            if self._aliased > _MAX_ALIASED:
+                raise DocumentError([Fault("aliases repeat too much: write the values out", place, line)])
+        else:
+            self._seen.add(id(node))
+        if depth > MAX_DEPTH:
+            raise DocumentError([Fault(f"nested deeper than {MAX_DEPTH}", place, line)])
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, place, line)
+        if node.tag not in {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}:
+            self.faults.append(Fault(f"tag {node.tag} is not allowed: documents hold JSON's types only", place, line))
+            return None
+        if isinstance(node, yaml.SequenceNode):
+            return [
+                self.value(item, child_place(place, index), depth + 1, in_alias=in_alias)
+                for index, item in enumerate(node.value)
+            ]
+        result: dict[str, Json] = {}
+        for key_node, value_node in node.value:
+            key_line = key_node.start_mark.line + 1
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is None:
+                self.faults.append(Fault("a key must be a text", place, key_line))
+                continue
+            if key in result:
+                self.faults.append(Fault(f"key {key!r} stands twice: remove one", child_place(place, key), key_line))
+                continue
+            result[key] = self.value(value_node, child_place(place, key), depth + 1, in_alias=in_alias)
+        return result
+
+    def _scalar(self, node: Any, place: str, line: int) -> Json:
+        if node.tag not in _YAML_PLAIN_TAGS:
+            self.faults.append(Fault(f"tag {node.tag} is not allowed: documents hold JSON's types only", place, line))
+            return None
+        if node.style:
+            return str(node.value)
+        try:
+            return _yaml_scalar(node.value)
+        except ValueError as error:
+            self.faults.append(Fault(str(error), place, line))
+            return None
+
+
+# PyYAML resolves plain scalars by YAML 1.1; its verdict is only used to tell them from tagged ones.
+_YAML_PLAIN_TAGS = {
+    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")
+}
+_YAML_TAGGED = re.compile(r"(?:^|[\s\[{,:-])!(?:!|<|[A-Za-z])", re.MULTILINE)
+
+
+def parse_yaml(text: str | bytes) -> tuple[Json, Lines]:
+    """Read YAML 1.2 with JSON's types only, and the line of every place.
+
+    Raises:
+        DocumentError: It is not YAML, or it has tags, duplicate keys, an alias bomb, or what JSON cannot hold.
+        DocumentError: The extra ``[yaml]`` is not installed.
+    """
+    if not _HAS_YAML:
+        raise DocumentError([Fault("reading YAML needs the extra: pip install 'pluggable-orchestrator-core[yaml]'")])
+    loader_class = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    reader = _YamlReader()
+    try:
+        loader = loader_class(text)
+        try:
+            explicit = _explicit_tags(text, loader_class)
+            node = loader.get_single_node()
+        finally:
+            loader.dispose()
+        if explicit is not None:
+            raise DocumentError([explicit])
+        value = reader.value(node, "$") if node is not None else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = " ".join(part for part in (error.context, error.problem) if part)
+        raise DocumentError([Fault(f"not YAML: {what}", line=mark.line + 1 if mark is not None else None)]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DocumentError([Fault(f"not YAML: {str(error).splitlines()[0]}")]) from None
+    except RecursionError:
+        raise DocumentError([Fault(f"nested deeper than {MAX_DEPTH}")]) from None
+    if reader.faults:
+        raise DocumentError(reader.faults)
+    if fault := check_json(value):
+        raise DocumentError([attrs.evolve(fault, line=reader.lines.get(fault.place))])
+    return value, reader.lines
+
+
+def _explicit_tags(text: str | bytes, loader_class: Any) -> Fault | None:
+    """The first explicit tag: ``!!str 5`` resolves to a plain tag and cannot be told from text afterwards."""
+    source = text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text
+    if not _YAML_TAGGED.search(source):
+        return None
+    for event in yaml.parse(text, Loader=loader_class):
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            return Fault(f"tag {tag} is not allowed: documents hold JSON's types only", line=_line(event))
+    return None
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
+
+
+def dump_yaml(value: Json) -> str:
+    """Write YAML that :func:`parse_yaml` reads back to the same value."""
+    if not _HAS_YAML:
+        raise DocumentError([Fault("writing YAML needs the extra: pip install 'pluggable-orchestrator-core[yaml]'")])
+
+    class Dumper(yaml.SafeDumper):
+        """Quotes what YAML 1.2 would not read as text; writes no aliases."""
+
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
+            return True
+
+    def text(dumper: Any, data: str) -> Any:
+        try:
+            plain = isinstance(_yaml_scalar(data), str)
+        except ValueError:
+            plain = False
+        style = "|" if "\n" in data and not re.search(r"[ \t]\n|^\s", data) else None if plain else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+    Dumper.add_representer(str, text)
+    written = yaml.dump(copy_json(value), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return str(written)
