@@ -52,6 +52,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+# How to write braces that are no template.
+_BRACES = '{{ "{{" }}'
 _INT = re.compile(r"0|[1-9]\d{0,15}")
 _WORDS: Mapping[str, Any] = {"true": True, "false": False, "null": None, "undefined": ABSENT}
 # After one of these names a slash begins a regular expression, not a division.
@@ -223,7 +225,7 @@ def _scan(text: str, position: int, place: str) -> tuple[list[Token], int]:
         if match.lastgroup != "space":
             tokens.append((match.lastgroup or "", match.group()))
         position = match.end()
-    raise ExpressionError(f"{place}: {{{{ is never closed: write }}}}, or {{{{ '{{{{' }}}} for the braces themselves")
+    raise ExpressionError(f"{place}: {{{{ is never closed: write }}}}, or {_BRACES} for the braces themselves")
 
 
 def _regex_may_begin(tokens: list[Token]) -> bool:

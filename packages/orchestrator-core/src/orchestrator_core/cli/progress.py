@@ -172,6 +172,7 @@ class Progress:
 
     def _read(self, plan: Plan, prefix: str, depth: int) -> Iterator[Row]:
         self._timed = self._timed or plan.workflow.settings.timeout is not None
+        catching = {edge.source for edge in plan.workflow.edges if edge.port == "error"}
         for index in _order(plan):
             node = plan.nodes[index]
             row = Row(
@@ -181,7 +182,7 @@ class Progress:
                 depth,
                 listed=node.for_each is not None,
                 tries=node.retry.attempts if node.retry else 1,
-                handled=plan.catches[index] or node.on_error == "continue",
+                handled=node.id in catching or node.on_error == "continue",
                 path=prefix + node.id,
             )
             self._by_place[row.place] = row
@@ -476,14 +477,20 @@ def place_of(path: str) -> str:
 
 def _order(plan: Plan) -> list[int]:
     """The nodes in topological order; in the document's where there is a choice."""
-    missing = [len(edges) for edges in plan.ins]
+    follow: list[list[int]] = [[] for _ in plan.nodes]
+    missing = [0] * len(plan.nodes)
+    for edge in plan.workflow.edges:
+        source, target = plan.index.get(edge.source), plan.index.get(edge.target)
+        if source is not None and target is not None:
+            follow[source].append(target)
+            missing[target] += 1
     free = [index for index, number in enumerate(missing) if number == 0]
     heapify(free)
     order = []
     while free:
         index = heappop(free)
         order.append(index)
-        for _, target, _ in plan.outs[index]:
+        for target in follow[index]:
             missing[target] -= 1
             if missing[target] == 0:
                 heappush(free, target)

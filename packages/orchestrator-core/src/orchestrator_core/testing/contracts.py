@@ -133,6 +133,7 @@ async def check_node_type(
     prepare_config(kind, kind.example)
     if not run or kind.function is None:
         return
+    before = copy_json(input)
     first = await _outcome(kind, given, input, services)
     ports = kind.ports_for(given)
     for port, value in first.items():
@@ -140,7 +141,6 @@ async def check_node_type(
         fault = check_json(value)
         assert fault is None, f"{kind.name}: what it gives on {port!r} is not JSON: {fault}"
     if kind.pure:
-        before = copy_json(input)
         second = await _outcome(kind, given, input, services)
         assert input == before, f"{kind.name}: it is declared pure, but changes its input"
         assert first == second, f"{kind.name}: it is declared pure, but gave {second!r} after {first!r}"
