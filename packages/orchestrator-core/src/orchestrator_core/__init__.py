@@ -3,7 +3,8 @@
 The library's public names. What is not listed here is internal; test helpers are in :mod:`orchestrator_core.testing`.
 """
 
-from orchestrator_core.codec import dump_json, parse_duration
+from orchestrator_core.build import Flow
+from orchestrator_core.codec import dump_json, parse_duration, parse_json
 from orchestrator_core.configs import Expression
 from orchestrator_core.document import Workflow
 from orchestrator_core.engine import Clock, Engine, Execution, SystemClock
@@ -70,6 +71,7 @@ __all__ = [
     "ExpressionError",
     "Failure",
     "Fault",
+    "Flow",
     "HttpClient",
     "HttpPolicy",
     "HttpResponse",
@@ -103,6 +105,7 @@ __all__ = [
     "hookimpl",
     "node_type",
     "parse_duration",
+    "parse_json",
     "setting",
     "truthy",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from types import NoneType, UnionType
@@ -258,7 +258,7 @@ def make_converter(*, accept: Callable[[Any], bool] = _pass) -> cattrs.Converter
         converter.register_structure_hook(kind, _strict(kind, words))
     converter.register_structure_hook_func(lambda t: t is Duration, lambda value, _: parse_duration(value))
     converter.register_structure_hook_func(_is_any, lambda value, _: value)
-    converter.register_structure_hook_func(lambda t: get_origin(t) is Literal, _structure_literal)
+    converter.register_structure_hook_func(_is_literal, _structure_literal)
     converter.register_structure_hook_func(_is_enum, _structure_enum)
     converter.register_structure_hook_factory(_is_union, lambda t: _union_hook(t, converter))
     converter.register_structure_hook_factory(_is_sequence, lambda t: _sequence_hook(t, converter))
@@ -280,6 +280,11 @@ class _Accepting(cattrs.Converter):
 
 
 _ANY: object = Any
+_LITERAL: object = Literal
+
+
+def _is_literal(kind: Any) -> bool:
+    return get_origin(kind) is _LITERAL
 
 
 def _is_any(kind: object) -> bool:
@@ -438,9 +443,26 @@ def _class_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], 
                 errors.append(_noted(ValueError("is missing"), name))
         if errors:
             raise ClassValidationError("", errors, kind)
-        return kind(**arguments)
+        try:
+            return kind(**arguments)
+        except Exception:
+            placed = list(_invalid(kind, arguments))
+            if placed:
+                raise ClassValidationError("", placed, kind) from None
+            raise
 
     return structure
+
+
+def _invalid(kind: Any, arguments: Mapping[str, Any]) -> Iterator[Exception]:
+    """Which fields' validators refuse their values: attrs stops at the first and does not say where."""
+    for field in attrs.fields(kind):
+        alias = field.alias or field.name
+        if field.validator is not None and alias in arguments:
+            try:
+                field.validator(None, field, arguments[alias])
+            except Exception as error:  # noqa: BLE001 - validators raise what they like
+                yield _noted(error, wire_name(field.name))
 
 
 def _unknown(key: str, known: list[str]) -> str:

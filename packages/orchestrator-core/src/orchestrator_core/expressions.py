@@ -78,6 +78,7 @@ class Code:
         literal: The value where the expression is a literal, in a tuple of one.
         roots: The names of :data:`ROOTS` that it may read.
         nodes: The ids after ``nodes``; ``None`` in it: one that is computed.
+        own: Names that are parameters of functions inside it, and may hide a root.
     """
 
     source: str
@@ -86,6 +87,7 @@ class Code:
     roots: frozenset[str]
     nodes: frozenset[str | None]
     place: str = "$"
+    own: frozenset[str] = frozenset()
 
 
 @attrs.frozen(eq=False)
@@ -299,7 +301,25 @@ def _analyse(source: str, tokens: list[Token], place: str) -> Code:
             nodes.add(_node_after(tokens[number + 1 : number + 4]))
     if path is not None and path[0] == "nodes" and path[1]:
         nodes = {str(path[1][0][0])}
-    return Code(source, path, None, frozenset(roots), frozenset(nodes), place)
+    return Code(source, path, None, frozenset(roots), frozenset(nodes), place, frozenset(_parameters(tokens)))
+
+
+def _parameters(tokens: list[Token]) -> Iterator[str]:
+    """The names before ``=>``: ``x => …`` and ``({a, b}, c) => …``."""
+    for number, (_, word) in enumerate(tokens):
+        if word != "=>" or number == 0:
+            continue
+        if tokens[number - 1][1] != ")":
+            yield tokens[number - 1][1]
+            continue
+        depth, at = 0, number - 1
+        while at >= 0:
+            depth += (tokens[at][1] == ")") - (tokens[at][1] == "(")
+            if tokens[at][0] == "name":
+                yield tokens[at][1]
+            if depth == 0:
+                break
+            at -= 1
 
 
 def _node_after(tokens: list[Token]) -> str | None:

@@ -190,7 +190,7 @@ class _Check:
 
     def _references(self, template: Template, upstream: _Upstream, node: str | None, *, items: bool) -> Iterator[Fault]:
         for code, root, name in references(template):
-            if root in {"item", "index"} and not items:
+            if root in {"item", "index"} and not items and root not in code.own:
                 yield Fault(f"`{root}` exists only where there is a for_each", code.place)
             elif root == "nodes" and name is not None:
                 if name not in upstream.index:

@@ -58,6 +58,11 @@ def _yaml_scalar(text: str) -> Json:
     return text
 
 
+# Characters that YAML takes for line breaks or does not take at all, and texts that a block would change.
+_NOT_PLAIN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]|\r")
+_NOT_BLOCK = re.compile(r"[ \t]\n|^\s|\n\Z.")
+
+
 class _YamlReader:
     """Makes JSON values of composed YAML nodes, remembering lines and refusing what JSON does not have."""
 
@@ -190,7 +195,10 @@ def dump_yaml(value: Json) -> str:
             plain = isinstance(_yaml_scalar(data), str)
         except ValueError:
             plain = False
-        style = "|" if "\n" in data and not re.search(r"[ \t]\n|^\s", data) else None if plain else '"'
+        if _NOT_PLAIN.search(data):
+            style: str | None = '"'
+        else:
+            style = "|" if "\n" in data and not _NOT_BLOCK.search(data) else None if plain else '"'
         return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
     Dumper.add_representer(str, text)

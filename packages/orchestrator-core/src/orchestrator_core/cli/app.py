@@ -145,22 +145,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = cli.main(["--debug", *given] if debug else given, prog_name="orchestrator", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`). What is left in the buffer has no reader.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - it lives as long as the process
-        return 0
-    except (KeyboardInterrupt, click.Abort):
-        complain("orchestrator: interrupted")
-        return 130
-    except Exception as error:  # noqa: BLE001 - the end of the line: people get a sentence, not a traceback
+    except BaseException as error:  # noqa: BLE001 - the end of the line: people get a sentence, not a traceback
         if debug:
             traceback.print_exc()
-        return _explain(error, debug=debug)
+        return _explain(_single(error), debug=debug)
     return code if isinstance(code, int) else 0
 
 
-def _explain(error: Exception, *, debug: bool) -> int:
+def _single(error: BaseException) -> BaseException:
+    """What is in a group of one: task groups wrap what their tasks raise."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _explain(error: BaseException, *, debug: bool) -> int:
     """Say in lines what is wrong, and return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has seen enough (`| head`). What is left in the buffer has no reader.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - it lives as long as the process
+        return 1
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        complain("orchestrator: interrupted")
+        return 130
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
     if isinstance(error, Problem):
         for line in error.lines:
             complain(line)

@@ -24,7 +24,7 @@ __all__ = ["ASCII_ICONS", "ICONS", "STYLES", "frame", "icons_for"]
 ICONS = {
     NodeStatus.PENDING: "○",
     NodeStatus.RUNNING: "►",
-    NodeStatus.WAITING: "◷",
+    NodeStatus.WAITING: "…",
     NodeStatus.SUCCEEDED: "✓",
     NodeStatus.FAILED: "✕",
     NodeStatus.SKIPPED: "»",

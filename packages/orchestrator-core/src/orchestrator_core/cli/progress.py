@@ -249,7 +249,7 @@ class Progress:
     def _started(self, event: ExecutionStarted) -> None:
         self.execution_id = event.execution_id
         self.started_at = event.at
-        self._tell(event.at, "start", "", f"{event.workflow} ({event.execution_id})")
+        self._tell(event.at, "start", "", f"start ({event.execution_id})")
 
     def _due(self, event: NodeDue) -> None:
         row, item = self._find(event.path)
@@ -380,7 +380,7 @@ class Progress:
         reason: str = "",
         error: Failure | None = None,
     ) -> None:
-        self.waits.pop(path, None)
+        waited = self.waits.pop(path, None) is not None
         self._delayed.discard(path)
         self._failing.pop(path, None)
         self._woken.discard(path)
@@ -388,6 +388,7 @@ class Progress:
         row, item = self._find(path)
         if row is None:
             return
+        row.waiting -= item and waited
         took = "" if begun is None else f" in {format_duration(at - begun)}"
         if item:
             self._item_ended(row, path, status, at, took=took, error=error)
@@ -410,9 +411,13 @@ class Progress:
             self.troubled.append(row)
 
     def _item_ended(self, row: Row, path: str, status: NodeStatus, at: float, took: str, error: Failure | None) -> None:
+        items = row.items or 0
+        if status is NodeStatus.CANCELLED:
+            if items <= _TOLD_ITEMS:
+                self._tell(at, status, path, f"cancelled{took}")
+            return
         row.done += 1
         row.failed += status is NodeStatus.FAILED
-        items = row.items or 0
         if status is NodeStatus.FAILED:
             if row.failed <= _TOLD_ITEMS:
                 self._tell(at, status, path, f"failed{took}: {_words(error)}")

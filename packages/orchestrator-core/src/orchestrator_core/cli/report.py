@@ -49,7 +49,7 @@ def happened_line(happened: Happened, progress: Progress, icons: Icons, names: i
     offset = max(happened.at - progress.started_at, 0.0)
     kind = happened.kind
     icon = icons[kind] if isinstance(kind, NodeStatus) else icons[_ICON[kind]] if kind in _ICON else " "
-    path = happened.path or "(execution)"
+    path = happened.path or progress.workflow
     return f"{offset:9.3f} s  {icon} {path:<{names}}  {one_line(happened.text)}".rstrip()
 
 

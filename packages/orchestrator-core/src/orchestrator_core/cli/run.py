@@ -207,6 +207,7 @@ async def _run(engine: Engine, order: Order) -> tuple[Result, int]:
                 except IllegalEvent as error:
                     raise Problem(f"--signal {message.path}:{message.name}: {error}") from None
             watch = _Watch(execution, progress, interrupts, order.mode, engine.clock)
+            asyncio.get_running_loop().set_exception_handler(watch.on_loop_error)
             await watch.until_the_end()
             return execution.snapshot() if watch.given_up else await execution.result(), interrupts.code
 
@@ -246,6 +247,7 @@ class _Watch:
         self.done = anyio.Event()
         self.stuck = False
         self.given_up = False  # it has not ended, and is not waited for any longer
+        self.failure: BaseException | None = None
         self._names = min(max((len(row.place) for row in progress.rows), default=8), 28)
         self._icons = live.icons_for(getattr(sys.stdout, "encoding", None) or "ascii")
 
@@ -259,8 +261,20 @@ class _Watch:
                 group.start_soon(self._follow)
             await self.done.wait()
             group.cancel_scope.cancel()
+        if self.failure is not None:
+            raise self.failure
         if self.stuck:
             self._say_what_it_waits_for()
+
+    def on_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception that no task took: one of the engine's own ends the run, for it would never end otherwise."""
+        error = context.get("exception")
+        coroutine = getattr(context.get("future"), "get_coro", lambda: None)()
+        if error is not None and getattr(coroutine, "__qualname__", "").startswith("Engine."):
+            self.failure = self.failure or error
+            self.done.set()
+        else:
+            complain(f"orchestrator: {context.get('message')}" + (f": {type(error).__name__}: {error}" if error else ""))
 
     async def _follow(self) -> None:
         progress = self.progress
