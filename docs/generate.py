@@ -48,9 +48,7 @@ def _kept() -> set[Path]:
 
 def stale(made: Mapping[Path, str]) -> Sequence[str]:
     """What is not as it would be made now: files that differ, are missing, or are left over."""
-    wrong = [
-        path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text
-    ]
+    wrong = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     return sorted(str(path.relative_to(ROOT)) for path in {*wrong, *(_kept() - made.keys())})
 
 

@@ -94,7 +94,13 @@ def _words(entry: Mapping[str, Any]) -> str:
         return f"[{name}](#{anchor})"
     if entry.get("type") == "array":
         return f"list of {_words(entry['items'])}"
-    words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "object": "object"}
+    words = {
+        "string": "text",
+        "integer": "whole number",
+        "number": "number",
+        "boolean": "true or false",
+        "object": "object",
+    }
     kinds = entry.get("type", "")
     if {"number", "string"} <= set(kinds if isinstance(kinds, list) else ()) and "pattern" in entry:
         return "[duration](#durations)"

@@ -157,7 +157,9 @@ def picture(arrows: Arrows) -> str:
         f'<circle cx="{_START[0]}" cy="{_START[1]}" r="9" fill="#0f172a"/>',
     ]
     for pair, (path, _) in _ROUTES.items():
-        lines.append(f'<path d="{path}" fill="none" stroke="{_stroke(pair)}" stroke-width="1.4" marker-end="url(#tip)"/>')
+        lines.append(
+            f'<path d="{path}" fill="none" stroke="{_stroke(pair)}" stroke-width="1.4" marker-end="url(#tip)"/>'
+        )
     for stage, (x, y) in _AT.items():
         lines += _box(stage, x, y)
     for pair, (_, at) in _ROUTES.items():
@@ -225,7 +227,11 @@ def page(arrows: Arrows) -> str:
         lines.append(f"| `{fact.__name__}` | " + " | ".join("✓" if stage in stages else "·" for stage in Stage) + " |")
     lines += ["", "## Events", "", "Facts come from outside:", ""]
     lines += [f"- `{kind.__name__}`: {_doc(kind)}" for kind in events.FACTS]
-    lines += ["", "Decisions are the machine's own, written down so that a newer machine reads an old journal as it was:", ""]
+    lines += [
+        "",
+        "Decisions are the machine's own, written down so that a newer machine reads an old journal as it was:",
+        "",
+    ]
     lines += [f"- `{kind.__name__}`: {_doc(kind)}" for kind in events.DECISIONS]
     lines += ["", "## Commands", "", "What the machine asks its driver to do:", ""]
     lines += [f"- `{name}`: {_doc(getattr(commands, name))}" for name in commands.__all__ if name != "Command"]

@@ -17,7 +17,9 @@ from orchestrator_core.yaml_text import parse_yaml
 
 __all__ = ["draw", "pictures"]
 
-_DRAWN = re.compile(r"^```yaml\n(?P<source>.*?)^```\n+!\[[^\]]*\]\((?P<file>[\w./-]*pictures/[\w-]+\.svg)\)", re.MULTILINE | re.DOTALL)
+_DRAWN = re.compile(
+    r"^```yaml\n(?P<source>.*?)^```\n+!\[[^\]]*\]\((?P<file>[\w./-]*pictures/[\w-]+\.svg)\)", re.MULTILINE | re.DOTALL
+)
 
 
 def pictures(page: Path) -> Iterator[tuple[Path, str]]:

@@ -44,7 +44,12 @@ def node_types() -> Sequence[NodeType]:
 
 def node_index(kinds: Sequence[NodeType]) -> str:
     """The page that lists every node type."""
-    lines = ["# Node types", "", "Each page is made from the node type's own texts. `orchestrator nodes` shows the same, plugins included.", ""]
+    lines = [
+        "# Node types",
+        "",
+        "Each page is made from the node type's own texts. `orchestrator nodes` shows the same, plugins included.",
+        "",
+    ]
     for title, plugin in (("The standard package", "std"), ("The core", "core")):
         lines += [f"## {title}", "", "| type | |", "|---|---|"]
         for kind in kinds:
@@ -74,7 +79,14 @@ def node_page(kind: NodeType) -> str:
     fields = [field for field in attrs.fields(kind.config) if field.init]
     lines += _settings(kind.config) if fields else ["It has none."]
     for inner in _inner_classes(kind.config, set()):
-        lines += ["", f"### {inner.__name__}", "", _markdown(inspect.cleandoc(inner.__doc__ or "")), "", *_settings(inner)]
+        lines += [
+            "",
+            f"### {inner.__name__}",
+            "",
+            _markdown(inspect.cleandoc(inner.__doc__ or "")),
+            "",
+            *_settings(inner),
+        ]
     node = {"id": _example_id(kind), "type": kind.name}
     if kind.example:
         node["config"] = dict(kind.example)
@@ -153,7 +165,14 @@ def _code(value: Any) -> str:
 
 def _words(hint: Any) -> str:
     """A type in words that people who write documents use."""
-    simple = {str: "text", int: "whole number", float: "number", bool: "true or false", NoneType: "null", Any: "any value"}
+    simple = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        NoneType: "null",
+        Any: "any value",
+    }
     if hint is Duration:
         return "duration"
     if hint is Expression:
@@ -173,7 +192,9 @@ def _words(hint: Any) -> str:
 
 
 def _plural(words: str) -> str:
-    return {"text": "texts", "any value": "any values", "whole number": "whole numbers", "number": "numbers"}.get(words, words)
+    return {"text": "texts", "any value": "any values", "whole number": "whole numbers", "number": "numbers"}.get(
+        words, words
+    )
 
 
 def _inner_classes(kind: type[Any], seen: set[type[Any]]) -> Iterator[type[Any]]:
@@ -212,7 +233,13 @@ def hook_page() -> str:
     for name, hook in hooks().items():
         first = getattr(hook, f"{hookspecs.PROJECT}_spec").get("firstresult")
         lines += [f"## `{name}`", "", f"`{name}{_signature(hook)}`", "", _markdown(inspect.cleandoc(hook.__doc__))]
-        lines += ["", "The first plugin that gives something other than `None` decides." if first else "Every plugin's is called.", ""]
+        lines += [
+            "",
+            "The first plugin that gives something other than `None` decides."
+            if first
+            else "Every plugin's is called.",
+            "",
+        ]
     return "\n".join(lines)
 
 
@@ -272,7 +299,11 @@ def error_page() -> str:
         "| code | exception | what happened | what to do |",
         "|---|---|---|---|",
     ]
-    classes = {kind.code: kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, OrchestratorError)}
+    classes = {
+        kind.code: kind
+        for kind in vars(errors).values()
+        if inspect.isclass(kind) and issubclass(kind, OrchestratorError)
+    }
     for code, entry in codes["errors"].items():
         lines.append(f"| `{code}` | `{classes[code].__name__}` | {_cell(entry['what'])} | {_cell(entry['todo'])} |")
     lines += [

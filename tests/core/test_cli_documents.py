@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import attrs
 import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -160,9 +161,7 @@ def test_what_validate_accepts_the_schema_accepts(node, base, typed):
 
 def test_a_config_of_an_older_version_is_left_to_its_migration(engine):
     kinds = dict(engine.registry.node_types)
-    from attrs import evolve
-
-    schema = jsonschema.Draft202012Validator(document_schema([evolve(kinds["if"], version=2)]))
+    schema = jsonschema.Draft202012Validator(document_schema([attrs.evolve(kinds["if"], version=2)]))
     old = {"schema": 1, "id": "w", "nodes": [{"id": "a", "type": "if", "type_version": 1, "config": {"was": "other"}}]}
     assert schema.is_valid(old)
     old["nodes"][0]["type_version"] = 2

@@ -104,7 +104,11 @@ def test_json_is_the_result_and_nothing_else(run):
 
 
 def test_a_result_as_json_can_be_written_and_says_what_failed():
-    document = {"schema": 1, "id": "w", "nodes": [{"id": "a", "type": "fail", "config": {"message": "no", "code": "x"}}]}
+    document = {
+        "schema": 1,
+        "id": "w",
+        "nodes": [{"id": "a", "type": "fail", "config": {"message": "no", "code": "x"}}],
+    }
     result = result_to_json(Engine().run_sync(Workflow.from_dict(document)))
     assert result == parse_json(json.dumps(result))
     assert result["error"] == result["nodes"][0]["error"] == result["nodes"][0]["attempts"][0]["error"]
@@ -121,7 +125,7 @@ def test_the_payload_from_a_file_and_from_standard_input(run, file, monkeypatch)
     assert run(ORDER, "-q", "--input", f"@{payload}")[1] == '"small order"\n'
     payload = file("qty: 1\n", "payload.yaml")
     assert run(ORDER, "-q", "--input", f"@{payload}")[1] == '"small order"\n'
-    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"{qty: 1}")))
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"qty: 1")))
     assert run(ORDER, "-q", "--input", "@-")[1] == '"small order"\n'
 
 
@@ -171,7 +175,10 @@ def test_callables_and_stored_workflows_are_given_on_the_command_line(run, file,
     (tmp_path / "my_functions.py").write_text("def double(value):\n    return 2 * value\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    inner = file('{"schema": 1, "id": "inner", "nodes": [{"id": "d", "type": "call", "config": {"function": "double"}}]}', "inner.json")
+    inner = file(
+        '{"schema": 1, "id": "inner", "nodes": [{"id": "d", "type": "call", "config": {"function": "double"}}]}',
+        "inner.json",
+    )
     outer = """
     schema: 1
     id: outer

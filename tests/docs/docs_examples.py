@@ -44,7 +44,6 @@ from orchestrator_core.codec import parse_json
 from orchestrator_core.configs import prepare_config
 from orchestrator_core.testing.cases import compare, load_case, run_on_engine, run_on_machine
 from orchestrator_core.yaml_text import parse_yaml
-from orchestrator_core.yaml_text import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"])
@@ -54,10 +53,15 @@ MODULES = sorted((ROOT / "packages").glob("*/src/**/*.py"))
 SHOWN = frozenset({"text", "json"})
 EXECUTED = ("python", "output", "console", "yaml", "javascript", "toml")
 # Commands that need the network, a fresh machine, or a server that stays.
-_NOT_RUN = re.compile(r"(python3? go\.py|python3? -m (venv|pip)|(uv )?pip |nox|git |source |\. |sphinx-build|cd |export |python benchmarks/)")
+_NOT_RUN = re.compile(
+    r"(python3? go\.py|python3? -m (venv|pip)|(uv )?pip |nox|git |source |\. |sphinx-build|cd |export |python benchmarks/)"
+)
 _RUN = frozenset({"python", "python3", "pytest", "cat", "ls"})
 _NAME = re.compile(r"# ([\w./-]+\.(?:py|yaml|yml|toml|js))\s*$", re.MULTILINE)
-_FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)(?P=fence) *$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)(?P=fence) *$",
+    re.MULTILINE | re.DOTALL,
+)
 _ELLIPSIS = doctest.ELLIPSIS
 
 
@@ -204,11 +208,11 @@ def _python(source: str, names: dict[str, Any], state: State, where: str) -> Non
         if code.co_flags & inspect.CO_COROUTINE:
 
             async def main() -> None:
-                await eval(code, names)  # noqa: PGH001 - the project's own pages
+                await eval(code, names)
 
             anyio.run(main)
         else:
-            exec(code, names)  # noqa: S102 - as above
+            exec(code, names)
     state.printed, state.at = out.getvalue(), where
 
 
@@ -293,7 +297,9 @@ def _check_yaml(value: Any, engine: Engine, names: dict[str, Any]) -> None:
             if kind.group is None:
                 prepare_config(kind, node.get("config", {}))
     elif isinstance(value, list) and all(isinstance(edge, Mapping) and "source" in edge for edge in value):
-        nodes = [{"id": name, "type": "set"} for name in sorted({e["source"] for e in value} | {e["target"] for e in value})]
+        nodes = [
+            {"id": name, "type": "set"} for name in sorted({e["source"] for e in value} | {e["target"] for e in value})
+        ]
         Workflow.from_dict({"schema": 1, "id": "example", "nodes": nodes, "edges": value})
     else:
         raise Wrong("a yaml block is a workflow, a list of nodes or edges, or a case of the law")

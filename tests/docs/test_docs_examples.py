@@ -16,7 +16,9 @@ def _name(path: Path) -> str:
 def test_the_examples_of_a_page(page, tmp_path):
     found = list(fences(page.read_text(encoding="utf-8")))
     for fence in found:
-        assert fence.language in {*EXECUTED, *SHOWN}, f"{page}:{fence.line}: what is {fence.language!r}? see docs_examples"
+        assert fence.language in {*EXECUTED, *SHOWN}, (
+            f"{page}:{fence.line}: what is {fence.language!r}? see docs_examples"
+        )
         check_shown(fence)
     state = run_page(page, tmp_path)
     # Sybil must find what a simple look at the page finds, and execute it.

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 from reference import ENDED, check, interpret
 
-from orchestrator_core.yaml_text import parse_yaml
 from orchestrator_core.testing.strategies import ORDER_INDEPENDENT, cases, reorder, workflows
+from orchestrator_core.yaml_text import parse_yaml
 
 HERE = Path(__file__).parent
 SHARED = HERE.parents[2] / "shared" / "data" / "law"  # beside the repository, on machines that have it

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, Protocol, Union, get_args, get_origin, get_type_hints
+from typing import Any, Protocol, Union, cast, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -113,17 +113,17 @@ def prepare_config(kind: NodeType, raw: Mapping[str, Json], place: str = "$.conf
     Raises:
         DocumentError: With every fault and its place.
     """
-    fields = _special_fields(kind.config, place)  # type: ignore[arg-type]  # classes are hashable, mypy forgets it for type[Any]
+    fields = _special_fields(cast(Hashable, kind.config))
     each: dict[str, Template] = {}
     rest: dict[str, Json] = {}
     try:
         for name, value in raw.items():
             at = codec.child_place(place, name)
-            if fields.get(at) == "each":
+            if fields.get(at[len(place) :]) == "each":
                 each[name] = compile_template(value, place=at)
             else:
                 rest[name] = value
-        template = compile_template(rest, place=place, literal=lambda at: fields.get(at) == "literal")
+        template = compile_template(rest, place=place, literal=lambda at: fields.get(at[len(place) :]) == "literal")
     except ExpressionError as error:
         raise DocumentError([_fault(str(error), place)]) from None
     secrets = list(_misplaced_secrets(template, each, kind.config, place))
@@ -156,12 +156,12 @@ def _fault(text: str, place: str) -> Fault:
 
 
 @functools.lru_cache(maxsize=1024)
-def _special_fields(kind: type[Any], place: str) -> dict[str, str]:
-    """The places (one level) whose texts are no templates, or templates for the function to evaluate."""
+def _special_fields(kind: Hashable) -> Mapping[str, str]:
+    """The fields of a config class whose texts are no templates, or templates for the function to evaluate."""
     hints = get_type_hints(kind)
     special: dict[str, str] = {}
-    for field in attrs.fields(kind):
-        at = codec.child_place(place, codec.wire_name(field.name))
+    for field in attrs.fields(kind):  # type: ignore[arg-type]  # a config class
+        at = codec.child_place("", codec.wire_name(field.name))
         if field.metadata.get("literal"):
             special[at] = "literal"
         elif _is_expression(hints[field.name]):
@@ -180,11 +180,11 @@ def _misplaced_secrets(
 ) -> Iterator[Fault]:
     if not template.codes and not each:
         return
-    allowed = tuple(_secret_places(kind, place))
+    allowed = _secret_places(cast(Hashable, kind))
     for code in (*template.codes, *(code for t in each.values() for code in t.codes)):
         if "secrets" not in code.roots:
             continue
-        if not any(_under(code.place, at) for at in allowed):
+        if not any(_under(code.place[len(place) :], at) for at in allowed):
             yield Fault("secrets may only stand in fields that are declared secret", code.place)
         elif code.path is None or len(code.path[1]) != 1:
             yield Fault("a secret is written {{ secrets.name }}, without any computing around it", code.place)
@@ -206,10 +206,9 @@ def _under(place: str, pattern: Sequence[str]) -> bool:
     return True
 
 
-def _secret_places(kind: Any, place: str) -> Iterator[list[str]]:
-    for field_place, field, _ in _fields(kind, [place]):
-        if field.metadata.get("secret"):
-            yield field_place
+@functools.lru_cache(maxsize=1024)
+def _secret_places(kind: Hashable) -> Sequence[Sequence[str]]:
+    return [place for place, field, _ in _fields(kind, [""]) if field.metadata.get("secret")]
 
 
 def _fields(kind: Any, place: list[str], seen: tuple[Any, ...] = ()) -> Iterator[tuple[list[str], Any, Any]]:

@@ -310,9 +310,7 @@ class Driver:
         except Exception as error:  # noqa: BLE001 - whatever a node function raises fails its attempt
             failure = _failure_of(error)
             if prepared.secret:
-                failure = attrs.evolve(
-                    failure, message=self._masked(failure.message), data=self._masked(failure.data)
-                )
+                failure = attrs.evolve(failure, message=self._masked(failure.message), data=self._masked(failure.data))
             return AttemptFailed(self.now(), path, number, failure, self._logs(ctx, prepared))
         return AttemptSucceeded(self.now(), path, number, outputs, self._logs(ctx, prepared) if ctx.logged else ())
 
@@ -324,9 +322,7 @@ class Driver:
             outputs = {"main": result}
         else:
             if result is not None:
-                raise NodeError(
-                    "the function emitted and returned a value: do one or the other", code="bad_output"
-                )
+                raise NodeError("the function emitted and returned a value: do one or the other", code="bad_output")
             outputs = ctx.emitted
             unknown = [port for port in outputs if prepared.ports is not None and port not in prepared.ports]
             if unknown:

@@ -389,9 +389,7 @@ class Engine:
         if self._http is None:
             client = self.manager.hook.make_http_client(policy=self._policy)
             if client is None:
-                raise OrchestratorError(
-                    "no plugin brings an HTTP client: install pluggable-orchestrator-nodes-std"
-                )
+                raise OrchestratorError("no plugin brings an HTTP client: install pluggable-orchestrator-nodes-std")
             self._http = client
         return self._http  # type: ignore[return-value]  # set above
 
@@ -536,5 +534,3 @@ def _on_asyncio() -> bool:
         return asyncio.current_task() is not None
     except RuntimeError:
         return False
-
-

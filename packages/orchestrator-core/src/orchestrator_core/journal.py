@@ -23,7 +23,9 @@ class Journal(Protocol):
     which fence. That is what keeps two workers apart.
     """
 
-    async def append(self, tenant: str, execution_id: str, expected_seq: int, fence: int, batch: Sequence[Event]) -> None:
+    async def append(
+        self, tenant: str, execution_id: str, expected_seq: int, fence: int, batch: Sequence[Event]
+    ) -> None:
         """Add events after the first ``expected_seq``; all or none. When it returns they are committed.
 
         Events identical to those that stand there already, under the same fence, count as success: the reply to an
@@ -52,7 +54,9 @@ class MemoryJournal:
         self._keep = keep
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
 
-    async def append(self, tenant: str, execution_id: str, expected_seq: int, fence: int, batch: Sequence[Event]) -> None:
+    async def append(
+        self, tenant: str, execution_id: str, expected_seq: int, fence: int, batch: Sequence[Event]
+    ) -> None:
         """See :meth:`Journal.append`."""
         entry = self._entries.get((tenant, execution_id))
         if entry is None:

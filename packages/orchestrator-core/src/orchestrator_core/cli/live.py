@@ -96,11 +96,12 @@ def frame(progress: Progress, *, now: float, width: int, height: int, icons: Ico
     else:
         lines += _summary(progress, now, width, space, icons)
     if logs:
+        del lines[room - logs - 1 :]
         lines.append(Text(_rule("log", width, icons), style="bright_black"))
         for path, line in progress.logs[-logs:]:
             style = {"error": "red", "warning": "yellow"}.get(line.level, "")
             lines.append(_fit(Text(f"{path}  {line.level}: {one_line(line.message, width)}", style=style), width))
-    return Group(*(lines if icons is ICONS else map(_ascii, lines)))
+    return Group(*(lines[:room] if icons is ICONS else map(_ascii, lines[:room])))
 
 
 def _ascii(text: Text) -> Text:
@@ -226,7 +227,7 @@ def _summary(progress: Progress, now: float, width: int, space: int, icons: Icon
     if shown:
         yield from _table([_flat(row) for row in shown], now, width, icons)
     if more > 0 and rest > 0:
-        yield Text(f"  and {more + 1:,} more that run or wait", style="bright_black")
+        yield _fit(Text(f"  and {more + 1:,} more that run or wait", style="bright_black"), width)
 
 
 def _flat(row: Row) -> Row:

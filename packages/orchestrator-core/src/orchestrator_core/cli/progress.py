@@ -191,7 +191,9 @@ class Progress:
             if group is not None:
                 row.group = group.kind
                 row.stored = group.stored is not None
-                row.iterations = group.max_iterations if isinstance(group.max_iterations, int) and group.kind == "loop" else None
+                row.iterations = (
+                    group.max_iterations if isinstance(group.max_iterations, int) and group.kind == "loop" else None
+                )
                 if group.body is not None:
                     inner = list(self._read(group.body, f"{row.place}/", depth + 1))
                     row.inner = inner

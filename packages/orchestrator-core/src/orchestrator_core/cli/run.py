@@ -274,7 +274,9 @@ class _Watch:
             self.failure = self.failure or error
             self.done.set()
         else:
-            complain(f"orchestrator: {context.get('message')}" + (f": {type(error).__name__}: {error}" if error else ""))
+            complain(
+                f"orchestrator: {context.get('message')}" + (f": {type(error).__name__}: {error}" if error else "")
+            )
 
     async def _follow(self) -> None:
         progress = self.progress
