@@ -30,7 +30,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy strict and pyright, on the packages and on what the public API promises."""
+    """Check types: mypy strict and pyright, on the packages and on what the public API promises."""
     install(session, "types", "tests")
     session.run("mypy", f"{CORE}/src", f"{STD}/src", "tests/typing")
     session.run("basedpyright")

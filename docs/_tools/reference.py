@@ -24,7 +24,7 @@ from orchestrator_core import (
     errors,
     hookspecs,
 )
-from orchestrator_core.cli.app import cli
+from orchestrator_core.cli.app import make_cli
 from orchestrator_core.codec import dump_json, wire_name
 from orchestrator_core.yaml_text import dump_yaml
 
@@ -253,6 +253,7 @@ def _signature(function: Any) -> str:
 
 def command_page() -> str:
     """The page of the command line, made from click's own data."""
+    cli = make_cli()
     context = click.Context(cli, info_name="orchestrator")
     lines = ["# The command line", "", _markdown(cli.help or ""), "", _markdown(cli.epilog or ""), ""]
     lines += ["The command needs the extra `cli` of the core: `pip install 'pluggable-orchestrator-core[cli]'`.", ""]

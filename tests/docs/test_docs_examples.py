@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 from docs_examples import EXECUTED, MODULES, PAGES, ROOT, SHOWN, Wrong, check_shown, fences, run_module, run_page
+
+
+PATIENCE = 120  # seconds for one page
+
+
+@pytest.fixture(autouse=True)
+def _in_time():
+    """An example that hangs fails, and says where."""
+    if not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def ring(number, frame):
+        raise Wrong(f"nothing came of it in {PATIENCE} seconds")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(PATIENCE)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def _name(path: Path) -> str:

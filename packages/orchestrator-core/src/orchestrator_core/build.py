@@ -582,7 +582,7 @@ class Flow(_Graph):
         return dict(self._callables)
 
     def add_callable(self, name: str, function: Callable[..., Any]) -> None:
-        """Give a function a name for ``call`` nodes; :meth:`call` does it by itself.
+        """Give a function a name for ``call`` nodes; :meth:`Flow.call` does it by itself.
 
         Raises:
             DocumentError: Another function has this name.

@@ -232,7 +232,7 @@ def _called(nodes: Sequence[Node]) -> Iterator[str]:
 
 
 def _edges(workflow: Workflow, types: Mapping[str, NodeType], place: str) -> Iterator[Fault]:
-    fixed = {kind.name: None if callable(kind.ports) else frozenset(kind.ports or ()) for kind in types.values()}
+    fixed = {kind.name: None if callable(kind.ports) else tuple(kind.ports or ()) for kind in types.values()}
     configs = {node.id: node.config for node in workflow.nodes} if None in fixed.values() else {}
     edges = workflow.edges
     rows = zip(edges.sources, edges.ports, edges.targets, edges.inputs, strict=True)

@@ -19,7 +19,7 @@ from orchestrator_core.codec import distance
 from orchestrator_core.errors import DocumentError, OrchestratorError
 from orchestrator_core.plugins import ENTRY_POINTS
 
-__all__ = ["Commands", "cli", "main"]
+__all__ = ["Commands", "add_plugin", "main", "make_cli"]
 
 # Each stands in a module of its own, read when it is wanted: `orchestrator version` need not load what `run` needs.
 _OWN = {
@@ -84,7 +84,7 @@ class Commands(click.Group):
         wanted = name or cmd.name or ""
         owner = "the library" if wanted in _OWN else self._owners.get(wanted)
         if owner is not None:
-            raise ValueError(f"the command {wanted!r} is {owner}'s already")
+            raise ValueError(f"the command {wanted!r} is taken by {owner}")
         self._owners[wanted] = f"the plugin {self._adding!r}"
         super().add_command(cmd, name)
 
@@ -116,24 +116,30 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-@click.group(
-    cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 succeeded, 1 the execution failed, 2 bad usage or a bad document, 130 interrupted.",
-)
-@click.option("--debug", is_flag=True, hidden=True, help="Show tracebacks.")
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_version,
-    help="Print the versions and exit.",
-)
 @click.pass_context
-def cli(ctx: click.Context, *, debug: bool) -> None:
-    """Run workflows and look at them: graphs of nodes as data."""
+def _start(ctx: click.Context, *, debug: bool) -> None:
     ctx.obj = {"debug": debug}
+
+
+def make_cli() -> Commands:
+    """A new group: plugins add to it, so that each start of the command line has its own."""
+    version = click.Option(
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_version,
+        help="Print the versions and exit.",
+    )
+    return Commands(
+        name="orchestrator",
+        callback=_start,
+        params=[click.Option(["--debug"], is_flag=True, hidden=True), version],
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        help="Run workflows and look at them: graphs of nodes as data.",
+        epilog="Exit codes: 0 succeeded, 1 the execution failed, 2 bad usage or a bad document, 130 interrupted.",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     given = [word for word in given if word != "--debug"]
     try:
-        code = cli.main(["--debug", *given] if debug else given, prog_name="orchestrator", standalone_mode=False)
+        code = make_cli().main(["--debug", *given] if debug else given, prog_name="orchestrator", standalone_mode=False)
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001 - the end of the line: people get a sentence, not a traceback
         if debug:

@@ -19,8 +19,8 @@ import attrs
 import click
 
 from orchestrator_core.cli.app import add_plugin
-from orchestrator_core.cli.text import plural, say, table
-from orchestrator_core.codec import dump_json, format_duration
+from orchestrator_core.cli.text import plural, say, say_json, table
+from orchestrator_core.codec import format_duration
 from orchestrator_core.document import Workflow
 from orchestrator_core.engine import Engine
 from orchestrator_core.errors import OrchestratorError
@@ -72,7 +72,7 @@ def doctor(*, as_json: bool) -> int:
     checks = anyio.run(_all_checks)
     broken = sum(check.status == "broken" for check in checks)
     if as_json:
-        say(dump_json([attrs.asdict(check) for check in checks], indent=2))
+        say_json([attrs.asdict(check) for check in checks])
         return 1 if broken else 0
     words = {"ok": "ok     ", "missing": "missing", "broken": "BROKEN "}
     colours = {"ok": "green", "missing": "yellow", "broken": "red"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from copy import copy
+from itertools import islice
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Group
@@ -112,7 +113,9 @@ def _ascii(text: Text) -> Text:
 
 def _heading(progress: Progress, now: float, width: int, icons: Icons) -> Text:
     state = _EXECUTION[progress.status]
-    word = "cancelling" if progress.cancelling and progress.finished_at is None else progress.status.value
+    if state is NodeStatus.RUNNING and progress.counts[NodeStatus.WAITING] and not progress.counts[NodeStatus.RUNNING]:
+        state = NodeStatus.WAITING
+    word = "cancelling" if progress.cancelling and progress.finished_at is None else state.value
     end = progress.finished_at if progress.finished_at is not None else now
     text = Text()
     text.append(f"{icons[state]} {word}", style=STYLES[state])
@@ -216,8 +219,8 @@ def _summary(progress: Progress, now: float, width: int, space: int, icons: Icon
     counted = _broken(counts, width)
     yield from counted[: max(space - 1, 1)]
     left = space - 1 - len(counted)
-    failed = [row for row in progress.troubled[-max(left // 2, 1) :] if row.place not in progress.active]
-    shown = [*failed[: max(left // 2, 0)]]
+    half = max(left // 2, 0)
+    shown = list(islice(reversed(progress.troubled.values()), half))[::-1]
     rest = left - len(shown)
     more = len(progress.active) - rest
     for number, row in enumerate(progress.active.values()):

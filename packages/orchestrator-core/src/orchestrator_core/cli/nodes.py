@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from orchestrator_core.cli.schema import type_schema
-from orchestrator_core.cli.text import Problem, say, table, width_of, wrap
+from orchestrator_core.cli.text import Problem, say, say_json, table, width_of, wrap
 from orchestrator_core.codec import dump_json
 from orchestrator_core.nodes import NodeType
 from orchestrator_core.plugins import ENTRY_POINTS, Registry, make_manager, make_registry
@@ -30,7 +30,7 @@ def nodes(name: str | None, *, as_json: bool) -> None:
     registry = make_registry(make_manager())
     if name is None:
         if as_json:
-            say(dump_json([_as_json(kind) for kind in registry.node_types.values()], indent=2))
+            say_json([_as_json(kind) for kind in registry.node_types.values()])
         else:
             _list(registry)
         return
@@ -40,7 +40,7 @@ def nodes(name: str | None, *, as_json: bool) -> None:
             f"there is no node type {name!r}: {registry.hint(name).replace('see `orchestrator nodes` for', 'see')}"
         )
     if as_json:
-        say(dump_json(_as_json(kind), indent=2))
+        say_json(_as_json(kind))
         return
     for line in _describe(kind, width_of(sys.stdout)):
         say(line)
@@ -149,7 +149,8 @@ def _setting(name: str, entry: dict[str, Json], required: bool, width: int | Non
     if entry.get("description"):
         yield from wrap(entry["description"], width=width, indent="      ")
     if entry.get("examples"):
-        yield f"      for example {', '.join(dump_json(example) for example in entry['examples'])}"
+        examples = ", ".join(dump_json(example) for example in entry["examples"])
+        yield from wrap(f"for example {examples}", width=width, indent="      ")
     for inner_name, inner, inner_required in _inner(entry):
         words = ", ".join([_type_words(inner), *(["required"] if inner_required else [])])
         text = f": {inner['description']}" if inner.get("description") else ""

@@ -120,7 +120,7 @@ class Progress:
             after their group.
         counts: How many nodes of the outer graph have each status.
         active: Rows that run or wait now, the longest first.
-        troubled: Rows that failed, the latest last.
+        troubled: Rows that failed last time, the latest last, by place.
         happened: What has not been told yet; whoever tells it clears it.
         logs: The latest lines that nodes wrote, and the path of each.
         serial: Counts events.
@@ -138,7 +138,7 @@ class Progress:
         self.rows: list[Row] = []
         self.counts: Counter[NodeStatus] = Counter()
         self.active: dict[str, Row] = {}
-        self.troubled: list[Row] = []
+        self.troubled: dict[str, Row] = {}
         self.happened: list[Happened] = []
         self.logs: list[tuple[str, LogLine]] = []
         self.waits: dict[str, Wait] = {}
@@ -265,6 +265,7 @@ class Progress:
 
     def _begin_anew(self, row: Row, path: str) -> None:
         self._set(row, NodeStatus.PENDING)
+        self.troubled.pop(row.place, None)
         row.begin_anew(path)
 
     def _attempt_started(self, event: AttemptStarted) -> None:
@@ -410,9 +411,11 @@ class Progress:
         row.wait = row.due = None
         row.reason, row.error, row.output, row.ports = reason, error, outputs.get("main"), ports
         if status is NodeStatus.FAILED:
-            self.troubled.append(row)
+            self.troubled[row.place] = row
 
-    def _item_ended(self, row: Row, path: str, status: NodeStatus, at: float, took: str, error: Failure | None) -> None:
+    def _item_ended(
+        self, row: Row, path: str, status: NodeStatus, at: float, *, took: str, error: Failure | None
+    ) -> None:
         items = row.items or 0
         if status is NodeStatus.CANCELLED:
             if items <= _TOLD_ITEMS:

@@ -8,8 +8,8 @@ from typing import Any, TextIO
 
 from orchestrator_core.cli.live import Icons
 from orchestrator_core.cli.progress import Happened, Progress
-from orchestrator_core.cli.text import complain, one_line, plural, pretty, say
-from orchestrator_core.codec import dump_json, format_duration
+from orchestrator_core.cli.text import complain, one_line, plural, pretty, say, say_json
+from orchestrator_core.codec import format_duration
 from orchestrator_core.types import ExecutionStatus, Json, NodeStatus, Result
 
 __all__ = ["STATUS_STYLES", "error_lines", "happened_line", "hint_for", "output_text", "summarise"]
@@ -114,7 +114,7 @@ def summarise(result: Result, *, stream: TextIO | None = None, all_output: bool 
 def summarise_quietly(result: Result) -> None:
     """With ``--quiet``: the output and nothing else; what went wrong goes to standard error."""
     if result.status is ExecutionStatus.SUCCEEDED:
-        say(dump_json(result.output, indent=2))
+        say_json(result.output)
         return
     complain(f"{result.workflow} {result.status.value}")
     for line in error_lines(result):

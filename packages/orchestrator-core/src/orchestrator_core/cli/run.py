@@ -22,8 +22,8 @@ from orchestrator_core.cli import live, options
 from orchestrator_core.cli.documents import Loaded, load_for
 from orchestrator_core.cli.progress import Progress, wait_text
 from orchestrator_core.cli.report import STATUS_STYLES, happened_line, summarise, summarise_quietly
-from orchestrator_core.cli.text import Problem, complain, fault_line, is_terminal, say
-from orchestrator_core.codec import dump_json, format_duration
+from orchestrator_core.cli.text import Problem, complain, fault_line, is_terminal, say, say_json
+from orchestrator_core.codec import format_duration
 from orchestrator_core.document import Workflow
 from orchestrator_core.engine import Clock, Engine, Execution
 from orchestrator_core.errors import DocumentError, Fault, IllegalEvent
@@ -152,7 +152,7 @@ def run(file: str, **given: Any) -> int:
     )
     result, code = anyio.run(_run, engine, order)
     if given["as_json"]:
-        say(dump_json(result_to_json(result), indent=2))
+        say_json(result_to_json(result))
     elif given["quiet"]:
         summarise_quietly(result)
     else:

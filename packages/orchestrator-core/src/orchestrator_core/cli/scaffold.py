@@ -98,18 +98,29 @@ async def slugify(ctx: NodeContext, config: SlugifyConfig, input: str) -> str:
 ''')
 
 _TESTS = Template('''\
-"""The node type as workflows see it: found through the entry point, and run by an engine."""
+"""The node type by itself, and as workflows see it: found through the entry point, and run by an engine."""
+
+import asyncio
 
 import pytest
 
-from orchestrator_core import Engine, Workflow
 from $module import slugify
+from orchestrator_core import Engine, Workflow
+from orchestrator_core.testing import check_node_type, run_node
 
 
 def run(payload, **config):
     node = {"id": "slug", "type": "$plugin.slugify", "config": config}
     workflow = Workflow.from_dict({"schema": 1, "id": "test", "nodes": [node]})
     return Engine().run_sync(workflow, payload)
+
+
+def test_it_keeps_the_contract_of_node_types():
+    asyncio.run(check_node_type(slugify, input="Hello, World!"))
+
+
+def test_the_function_by_itself():
+    assert asyncio.run(run_node(slugify, {"separator": "+"}, "one two")) == {"main": "one+two"}
 
 
 def test_the_installed_plugin_brings_the_type():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from orchestrator_core.cli.schema import document_schema
-from orchestrator_core.codec import dump_json
+from orchestrator_core.cli.text import say_json
 from orchestrator_core.plugins import make_manager, make_registry
 
 __all__ = ["schema"]
@@ -18,4 +18,4 @@ __all__ = ["schema"]
 def schema(*, types: bool) -> None:
     """Print the JSON Schema (draft 2020-12) of the workflow document, for editors and checks."""
     kinds = make_registry(make_manager()).node_types.values() if types else None
-    click.echo(dump_json(document_schema(kinds), indent=2))
+    say_json(document_schema(kinds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -18,6 +19,7 @@ __all__ = [
     "Problem",
     "clean",
     "complain",
+    "escaped",
     "fault_line",
     "is_terminal",
     "json_text",
@@ -25,6 +27,7 @@ __all__ = [
     "plural",
     "pretty",
     "say",
+    "say_json",
     "table",
     "width_of",
     "wrap",
@@ -96,7 +99,7 @@ def _beginning(value: Json, room: list[int]) -> Json:
 
 def pretty(value: Json, width: int = 88) -> list[str]:
     """JSON on indented lines; a list or object that fits on one line stands on one."""
-    return _pretty(value, 0, width).splitlines()
+    return escaped(_pretty(value, 0, width)).split("\n")
 
 
 def _pretty(value: Json, depth: int, width: int) -> str:
@@ -133,6 +136,19 @@ def fault_line(file: str, fault: Fault) -> str:
     line = f":{fault.line}" if fault.line is not None else ""
     place = fault.place if len(fault.place) <= _MAX_PLACE else f"{fault.place[:_MAX_PLACE]}…"
     return clean(f"{file}{line}: {place}: {fault.message}").replace("\n", " ")
+
+
+def say_json(value: Json) -> None:
+    """Write a value as JSON that any program reads, and any terminal may show."""
+    click.echo(escaped(dump_json(value, indent=2), sys.stdout))
+
+
+def escaped(text: str, stream: TextIO | None = None) -> str:
+    """JSON text in which what would steer a terminal, or what a stream cannot write, is escaped as JSON has it."""
+    text = _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+    if stream is not None and (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8":
+        text = "".join(character if character.isascii() else json.dumps(character)[1:-1] for character in text)
+    return text
 
 
 def say(text: str = "", *, style: dict[str, Any] | None = None) -> None:

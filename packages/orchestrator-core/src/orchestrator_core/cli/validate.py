@@ -11,8 +11,7 @@ import click
 
 from orchestrator_core import validation
 from orchestrator_core.cli.documents import Loaded, called_workflows, load
-from orchestrator_core.cli.text import Problem, complain, fault_line, plural, say
-from orchestrator_core.codec import dump_json
+from orchestrator_core.cli.text import Problem, complain, fault_line, plural, say, say_json
 from orchestrator_core.document import Workflow, with_lines
 from orchestrator_core.engine import Engine
 from orchestrator_core.errors import Fault
@@ -41,7 +40,7 @@ def validate(files: tuple[str, ...], *, as_json: bool, quiet: bool) -> int:
             for one, found in zip(loaded, faults, strict=True)
             for fault in found
         ]
-        say(dump_json(listed, indent=2))
+        say_json(listed)
         return 2 if number else 0
     for one, found in zip(loaded, faults, strict=True):
         for fault in found:

@@ -34,7 +34,7 @@ __all__ = [
 
 
 def workflows(**features: Any) -> Any:
-    """A Hypothesis strategy of :class:`Workflow` objects whose nodes are scripted, for :func:`simulate`.
+    """A Hypothesis strategy of :class:`~orchestrator_core.Workflow` objects whose nodes are scripted, for :func:`simulate`.
 
     Keywords as of :func:`orchestrator_core.testing.strategies.workflows`.
 

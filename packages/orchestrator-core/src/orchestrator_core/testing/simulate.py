@@ -70,7 +70,7 @@ class Simulated:
 
     @property
     def outcome(self) -> Mapping[str, Any]:
-        """What the law determines: status, output, error, edges, and each node's status, input, outputs and error."""
+        """What the law determines, which is status, output, error, edges, and each node's status, input, outputs and error."""
         return {
             "status": str(self.result.status),
             "output": self.result.output,

@@ -1,0 +1,225 @@
+"""The command as a process: interrupts, terminals, pipes, missing extras."""
+
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("orchestrator_nodes_std")
+pty = pytest.importorskip("pty")
+
+COMMAND = [sys.executable, "-c", "import sys; from orchestrator_core.cli import main; sys.exit(main())"]
+
+SLOW = """
+schema: 1
+id: slow
+nodes:
+  - {id: before, type: set}
+  - {id: nap, type: wait, config: {for: 60}}
+  - {id: after, type: set}
+edges: [{source: before, target: nap}, {source: nap, target: after}]
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "slow.yaml"
+    path.write_text(SLOW)
+    return str(path)
+
+
+def start(*arguments, **options):
+    return subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=0, **options
+    )
+
+
+def wait_for(process, text):
+    for line in process.stdout:
+        if text in line:
+            return
+    pytest.fail(f"it ended without {text!r}: {process.stderr.read()}")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_cancels_the_execution_and_says_so(file, number, code):
+    process = start("run", file)
+    wait_for(process, "waits until")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert "cancelling the execution; once more exits at once" in err
+    assert re.search(r"⊘ nap +cancelled", out)
+    assert re.search(r"⊘ after +cancelled", out)
+    assert "slow cancelled in" in out
+    assert "Traceback" not in out + err
+
+
+def test_an_interrupt_with_json_still_writes_the_result(file, tmp_path):
+    (tmp_path / "telling.py").write_text(
+        "import sys\ndef tell(value):\n    print('begun', file=sys.stderr, flush=True)\n"
+    )
+    (tmp_path / "slow.yaml").write_text(
+        SLOW.replace("before, type: set", "before, type: call, config: {function: tell}")
+    )
+    process = start("run", file, "--json", "--callable", "tell=telling:tell", cwd=tmp_path)
+    assert process.stderr.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert json.loads(out)["status"] == "cancelled"
+    assert {node["status"] for node in json.loads(out)["nodes"][1:]} == {"cancelled"}
+
+
+def test_a_function_in_a_thread_does_not_keep_a_cancelled_run_alive(tmp_path):
+    (tmp_path / "blocking.py").write_text(
+        "import time\ndef block(value):\n    print('begun', flush=True)\n    time.sleep(30)\n"
+    )
+    (tmp_path / "w.json").write_text(
+        '{"schema": 1, "id": "w", "nodes": [{"id": "a", "type": "call", "config": {"function": "block"}}]}'
+    )
+    process = start("run", "w.json", "--callable", "block=blocking:block", cwd=tmp_path)
+    wait_for(process, "begun")
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert time.monotonic() - asked < 5
+    assert "w cancelled" in out
+
+
+def test_the_second_interrupt_exits_at_once(tmp_path):
+    (tmp_path / "stubborn.py").write_text(
+        "import asyncio, time\n"
+        "async def stay(value):\n"
+        "    print('begun', flush=True)\n"
+        "    try:\n"
+        "        await asyncio.sleep(30)\n"
+        "    finally:\n"
+        "        print('staying', flush=True)\n"
+        "        time.sleep(30)\n"
+    )
+    (tmp_path / "w.json").write_text(
+        '{"schema": 1, "id": "w", "nodes": [{"id": "a", "type": "call", "config": {"function": "stay"}}]}'
+    )
+    process = start("run", "w.json", "--callable", "stay=stubborn:stay", cwd=tmp_path)
+    wait_for(process, "begun")
+    process.send_signal(signal.SIGINT)
+    wait_for(process, "staying")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "exits at once" in err
+
+
+class Terminal:
+    """A process whose output is a terminal."""
+
+    def __init__(self, *arguments, columns=80, rows=24, **environment):
+        self.master, slave = pty.openpty()
+        os.set_blocking(self.master, False)
+        # The size that programs ask for.
+        subprocess.run(["stty", "rows", str(rows), "cols", str(columns)], stdin=slave, check=True)
+        settings = {key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "COLUMNS", "LINES"}}
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=settings | {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"} | environment,
+        )
+        os.close(slave)
+        self.output = ""
+
+    def read_until(self, text, seconds=15.0):
+        end = time.monotonic() + seconds
+        while text not in self.output:
+            assert time.monotonic() < end, self.output
+            if select.select([self.master], [], [], 0.1)[0]:
+                try:
+                    self.output += os.read(self.master, 65536).decode("utf-8", "replace")
+                except OSError:
+                    break
+        assert text in self.output, self.output
+
+    def end(self):
+        end = time.monotonic() + 15
+        try:
+            while time.monotonic() < end:
+                if select.select([self.master], [], [], 0.1)[0]:
+                    self.output += os.read(self.master, 65536).decode("utf-8", "replace")
+        except OSError:  # nobody writes to it any more
+            pass
+        os.close(self.master)
+        try:
+            return self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
+
+
+def test_in_a_terminal_the_picture_is_live_and_ctrl_c_leaves_the_terminal_as_it_was(file):
+    terminal = Terminal("run", file)
+    terminal.read_until("waiting")
+    terminal.read_until("1.5 s")
+    assert HIDE in terminal.output
+    assert SHOW not in terminal.output
+    assert "\x1b[1A" in terminal.output, "it is drawn again in its place"
+    assert "Ctrl-C cancels" in terminal.output
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.end() == 130
+    assert terminal.output.rindex(SHOW) > terminal.output.rindex(HIDE)
+    assert "slow cancelled in" in terminal.output
+
+
+def test_colours_are_left_out_where_they_are_not_wanted(file, tmp_path):
+    quick = tmp_path / "quick.yaml"
+    quick.write_text(SLOW.replace("60", "0.2"))
+    coloured = Terminal("run", str(quick))
+    assert coloured.end() == 0
+    assert re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", coloured.output)
+    plain = Terminal("run", str(quick), NO_COLOR="1")
+    assert plain.end() == 0
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", plain.output)
+    assert "succeeded" in plain.output
+    dumb = Terminal("run", str(quick), TERM="dumb")
+    assert dumb.end() == 0
+    assert "\x1b" not in dumb.output
+    assert "goes on: the time has come" in dumb.output
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault():
+    process = start("schema")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(15) in {0, 1}
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(("module", "package"), [("click", "click"), ("rich", "rich"), ("yaml", "PyYAML")])
+def test_without_the_extra_one_line_says_which(module, package):
+    code = f"import sys; sys.modules[{module!r}] = None; from orchestrator_core.cli import main; sys.exit(main(['version']))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == (
+        f"orchestrator: the command line needs {package}: pip install 'pluggable-orchestrator-core[cli]'\n"
+    )
+
+
+def test_the_library_itself_needs_neither(tmp_path):
+    code = (
+        "import sys; sys.modules.update(click=None, rich=None, yaml=None)\n"
+        "import orchestrator_core, orchestrator_core.results, orchestrator_core.cli"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
