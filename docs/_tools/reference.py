@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
@@ -28,7 +28,18 @@ from orchestrator_core.cli.app import make_cli
 from orchestrator_core.codec import dump_json, wire_name
 from orchestrator_core.yaml_text import dump_yaml
 
-__all__ = ["command_page", "error_page", "hook_page", "hooks", "node_index", "node_page", "node_types", "read_codes"]
+__all__ = [
+    "command_page",
+    "error_page",
+    "hook_page",
+    "hooks",
+    "inner_classes",
+    "needs_settings",
+    "node_index",
+    "node_page",
+    "node_types",
+    "read_codes",
+]
 
 _ROLE: Final = re.compile(r":\w+:`~?([^`]+)`")
 
@@ -78,7 +89,7 @@ def node_page(kind: NodeType) -> str:
     lines += ["## Settings", ""]
     fields = [field for field in attrs.fields(kind.config) if field.init]
     lines += _settings(kind.config) if fields else ["It has none."]
-    for inner in _inner_classes(kind.config, set()):
+    for inner in inner_classes(kind.config):
         lines += [
             "",
             f"### {inner.__name__}",
@@ -197,17 +208,22 @@ def _plural(words: str) -> str:
     )
 
 
-def _inner_classes(kind: type[Any], seen: set[type[Any]]) -> Iterator[type[Any]]:
-    """The classes inside a config class, each once."""
-    for hint in get_type_hints(kind).values():
-        todo = [hint]
-        while todo:
-            one = todo.pop()
-            if attrs.has(one) and one is not Expression and one not in seen:
-                seen.add(one)
-                yield one
-                yield from _inner_classes(one, seen)
-            todo += [member for member in get_args(one) if member is not NoneType]
+def inner_classes(kind: type[Any]) -> Sequence[type[Any]]:
+    """The classes inside a config class, each once, in the order in which they are met."""
+    found: list[type[Any]] = []
+    todo: list[Any] = list(get_type_hints(kind).values())
+    while todo:
+        hint = todo.pop(0)
+        if attrs.has(hint) and hint is not Expression and hint not in found:
+            found.append(hint)
+            todo += get_type_hints(hint).values()
+        todo += [member for member in get_args(hint) if member is not NoneType]
+    return found
+
+
+def needs_settings(kind: NodeType) -> bool:
+    """Whether a node of this type cannot do without a config."""
+    return any(field.default is attrs.NOTHING for field in attrs.fields(kind.config))
 
 
 # --- hooks ----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 import cattrs
-from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 
 from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.types import Duration, Json
@@ -358,9 +357,7 @@ def _sequence_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any
         if not isinstance(value, list | tuple):
             raise ValueError(f"must be a list, not {_kind_of(value)}")  # noqa: TRY004 - all faults of a value are ValueErrors
         hook = converter.get_structure_hook(member)
-        return make(
-            _each(((index, index, item) for index, item in enumerate(value)), hook, member, IterableValidationError)
-        )
+        return make(_each(((index, index, item) for index, item in enumerate(value)), hook, member))
 
     return structure
 
@@ -373,7 +370,7 @@ def _mapping_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any]
         if not isinstance(value, dict):
             raise ValueError(f"must be an object, not {_kind_of(value)}")  # noqa: TRY004 - as above
         hook = converter.get_structure_hook(member)
-        values = _each(((key, key, item) for key, item in value.items()), hook, member, IterableValidationError)
+        values = _each(((key, key, item) for key, item in value.items()), hook, member)
         return dict(zip(value, values, strict=True))
 
     return structure
@@ -386,7 +383,7 @@ class _At:
     key: str | int
 
 
-def _each(items: Any, hook: Any, member: Any, group: Any) -> list[Any]:
+def _each(items: Any, hook: Any, member: Any) -> list[Any]:
     results, errors = [], []
     for key, _, item in items:
         try:
@@ -394,7 +391,7 @@ def _each(items: Any, hook: Any, member: Any, group: Any) -> list[Any]:
         except Exception as error:  # noqa: BLE001 - gathered, with its place
             errors.append(_noted(error, key))
     if errors:
-        raise group("", errors, member)
+        raise ExceptionGroup("", errors)
     return results
 
 
@@ -442,13 +439,13 @@ def _class_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], 
             if required and name not in value:
                 errors.append(_noted(ValueError("is missing"), name))
         if errors:
-            raise ClassValidationError("", errors, kind)
+            raise ExceptionGroup("", errors)
         try:
             return kind(**arguments)
         except Exception:
             placed = list(_invalid(kind, arguments))
             if placed:
-                raise ClassValidationError("", placed, kind) from None
+                raise ExceptionGroup("", placed) from None
             raise
 
     return structure
@@ -500,8 +497,6 @@ def faults_of(error: Exception, place: str = "$") -> list[Fault]:
     """Every fault in an exception of a converter, with its place, in document order."""
     if isinstance(error, _Placed):
         return faults_of(error.error, child_place(place, error.at.key))
-    if isinstance(error, ForbiddenExtraKeysError):
-        return [Fault("is not known here", child_place(place, key)) for key in sorted(error.extra_fields)]
     if isinstance(error, ExceptionGroup):
         return [fault for inner in error.exceptions for fault in faults_of(inner, place)]
     if isinstance(error, DocumentError):

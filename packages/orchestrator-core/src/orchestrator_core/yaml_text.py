@@ -16,12 +16,13 @@ from orchestrator_core.codec import MAX_DEPTH, check_json, child_place, copy_jso
 from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.types import Json
 
+yaml: Any
 try:
-    import yaml
+    import yaml as _yaml
 
-    _HAS_YAML = True
+    yaml = _yaml
 except ImportError:  # the extra [yaml] is not installed: YAML documents are refused with a hint
-    _HAS_YAML = False
+    yaml = None
 
 __all__ = ["Lines", "dump_yaml", "parse_yaml"]
 
@@ -134,7 +135,7 @@ def parse_yaml(text: str | bytes) -> tuple[Json, Lines]:
         DocumentError: It is not YAML, or it has tags, duplicate keys, an alias bomb, or what JSON cannot hold.
         DocumentError: The extra ``[yaml]`` is not installed.
     """
-    if not _HAS_YAML:
+    if yaml is None:
         raise DocumentError([Fault("reading YAML needs the extra: pip install 'pluggable-orchestrator-core[yaml]'")])
     loader_class = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     reader = _YamlReader()
@@ -181,14 +182,11 @@ def _line(event: Any) -> int:
 
 def dump_yaml(value: Json) -> str:
     """Write YAML that :func:`parse_yaml` reads back to the same value."""
-    if not _HAS_YAML:
+    if yaml is None:
         raise DocumentError([Fault("writing YAML needs the extra: pip install 'pluggable-orchestrator-core[yaml]'")])
 
-    class Dumper(yaml.SafeDumper):
-        """Quotes what YAML 1.2 would not read as text; writes no aliases."""
-
-        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
-            return True
+    # Quotes what YAML 1.2 would not read as text; writes no aliases.
+    dumper_class: Any = type("Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda *_: True})
 
     def text(dumper: Any, data: str) -> Any:
         try:
@@ -201,6 +199,6 @@ def dump_yaml(value: Json) -> str:
             style = "|" if "\n" in data and not _NOT_BLOCK.search(data) else None if plain else '"'
         return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
-    Dumper.add_representer(str, text)
-    written = yaml.dump(copy_json(value), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)
+    dumper_class.add_representer(str, text)
+    written = yaml.dump(copy_json(value), Dumper=dumper_class, sort_keys=False, allow_unicode=True, width=110)
     return str(written)

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from itertools import zip_longest
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 import httpcore
@@ -523,7 +523,7 @@ class _Network(httpcore.AsyncNetworkBackend):
     def __init__(self, guard: AddressGuard, ask: Lookup) -> None:
         self._guard = guard
         self._ask = ask
-        self._tcp = httpcore.AnyIOBackend()
+        self._tcp = cast(httpcore.AsyncNetworkBackend, httpcore.AnyIOBackend())
 
     async def connect_tcp(
         self,

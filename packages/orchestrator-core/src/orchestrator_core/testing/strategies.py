@@ -177,7 +177,7 @@ class _Builder:
         taken = set()
         distances = st.lists(st.integers(0, len(IDS) - 1), min_size=1, max_size=3)
         for distance in self.draw(distances) if before and self.number(0, 4) else []:
-            source = graph.nodes[before[distance % len(before)]]
+            source = graph.nodes[str(before[distance % len(before)])]
             edge: Document = {"source": source["id"], "target": node["id"]}
             ports = (*(PORTS if source["type"] == "script" else PORTS[:1]), *self.error_port())
             if len(ports) > 1 and (self.seldom(True) or self.seldom(True)):

@@ -132,10 +132,13 @@ def encode(value: Any) -> bytes:
     return data
 
 
+# A key and the link of what holds it: where a walk has come to.
+_Link = tuple[Any, Any]
+
+
 def refuse(value: Any, code: str = "input") -> None:
     """Raise `SandboxError` for the first part of `value`, in document order, that is not JSON; return if there is none."""
-    Link = tuple[Any, Any]  # noqa: N806 - a type, local to the walk
-    todo: list[tuple[Any, Link | None, int]] = [(value, None, 0)]
+    todo: list[tuple[Any, _Link | None, int]] = [(value, None, 0)]
     while todo:
         item, link, depth = todo.pop()
         if depth > 5000:
