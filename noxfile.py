@@ -33,7 +33,8 @@ def types(session: nox.Session) -> None:
     """Check types: mypy strict and pyright, on the packages and on what the public API promises."""
     install(session, "types", "tests")
     session.run("mypy", f"{CORE}/src", f"{STD}/src", "tests/typing")
-    session.run("basedpyright")
+    # Told its interpreter: it would take a .venv in this folder for it.
+    session.run("basedpyright", "--pythonpath", str(Path(session.bin) / "python"))
 
 
 @nox.session

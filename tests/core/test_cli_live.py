@@ -101,6 +101,33 @@ def test_items_iterations_and_attempts_are_counted():
     assert "attempt 2/2" in tried[-1]
 
 
+def test_bodies_that_run_side_by_side_share_a_line_until_the_last_has_ended():
+    inner = {"nodes": [{"id": "nap", "type": "wait", "config": {"for": "{{ input }}"}}]}
+    document = {
+        "nodes": [{"id": "each", "type": "workflow", "for_each": [0.02, 0.2, 0.4], "config": {"body": inner}}],
+    }
+    _, _, seen = follow(document)
+    lines = [line_of(lines, "nap") for _, lines in seen]
+    ended = [line for line in lines if re.search(r"[12] ended", line)]
+    assert ended
+    assert all("waiting" in line or "running" in line for line in ended)
+    assert "succeeded" in lines[-1]
+    assert "3 ended" in lines[-1]
+
+
+def test_cancelled_items_are_not_counted_as_done():
+    document = {
+        "settings": {"timeout": 0.1},
+        "nodes": [{"id": "rows", "type": "wait", "for_each": [0.02, 30, 30], "config": {"for": "{{ item }}"}}],
+    }
+    _, result, seen = follow(document)
+    assert result.status == "failed"
+    last = line_of(seen[-1][1], "rows")
+    assert "cancelled" in last
+    assert "1/3 items" in last
+    assert "waiting" not in last
+
+
 def test_waits_skips_failures_and_logs_are_told_in_words():
     document = {
         "settings": {"failure": "drain"},

@@ -57,7 +57,7 @@ _NOT_RUN = re.compile(
     r"(python3? go\.py|python3? -m (venv|pip)|(uv )?pip |nox|git |source |\. |sphinx-build|cd |export |python benchmarks/)"
 )
 _RUN = frozenset({"python", "python3", "pytest", "cat", "ls"})
-_NAME = re.compile(r"# ([\w./-]+\.(?:py|yaml|yml|toml|js))\s*$", re.MULTILINE)
+_NAME = re.compile(r"# ([\w./-]+\.(?:py|yaml|yml|toml|js))(?::.*)?$", re.MULTILINE)
 _FENCE = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)(?P=fence) *$",
     re.MULTILINE | re.DOTALL,

@@ -142,7 +142,8 @@ def json_lines(text: str) -> tuple[dict[str, int], Fault | None]:
                 stack.pop()
         elif word == ",":
             if stack:
-                stack[-1][2] = int(stack[-1][2]) + 1 if stack[-1][1] == "[" else None
+                around: list[Any] = stack[-1]
+                around[2] = around[2] + 1 if around[1] == "[" else None
         elif word != ":":
             top = stack[-1] if stack else None
             if top is not None and top[1] == "{" and top[2] is None:
