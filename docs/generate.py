@@ -31,7 +31,7 @@ def files() -> Mapping[Path, str]:
         "reference/errors.md": _NOTE + reference.error_page(),
         "reference/document.md": _NOTE + document_page.page(),
         "reference/workflow.schema.json": document_page.schema_text(),
-        "reference/machine.md": _NOTE + machine_page.page(arrows),
+        "reference/machine.md": _NOTE + machine_page.page(),
         "reference/machine.svg": machine_page.picture(arrows),
     }
     drawn = {DOCS / name: text for name, text in made.items()}

@@ -34,8 +34,10 @@ def find_codes(files: Iterable[Path]) -> list[Found]:
     known = constants(trees.values())
     codes = [found for file, tree in trees.items() for found in _codes_in(tree, file.stem, known)]
     for file in texts.keys() - trees.keys():
-        for match in _JAVASCRIPT.finditer(texts[file]):
-            codes.append(Found(match[1], file.stem, texts[file].count("\n", 0, match.start()) + 1))
+        codes += [
+            Found(match[1], file.stem, texts[file].count("\n", 0, match.start()) + 1)
+            for match in _JAVASCRIPT.finditer(texts[file])
+        ]
     return codes
 
 
@@ -65,8 +67,7 @@ def _codes_in(tree: ast.Module, module: str, known: Mapping[str, str]) -> Iterat
                 values.append(node.args[0])
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             names = [argument.arg for argument in node.args.kwonlyargs]
-            defaults = [default for default in node.args.kw_defaults]
-            values = [d for n, d in zip(names, defaults, strict=True) if n == "code" and d is not None]
+            values = [d for n, d in zip(names, node.args.kw_defaults, strict=True) if n == "code" and d is not None]
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "code":
             # A class attribute, or the setting `code` of a node type with its default.
             value = node.value

@@ -1,7 +1,7 @@
 """The stages of a record: drawn from the machine's own data, by watching it run the cases of the law.
 
 ``TRANSITIONS`` says which facts mean something in which stage. Where a record goes then is not written down anywhere:
-it is seen when the machine runs every case in ``tests/law``. So a drawing that is not true cannot be made, and a case
+it is seen when the machine replays the journal of every case in ``tests/law``. So a drawing that is not true cannot be made, and a case
 that shows a new way through the stages makes the drawing stale.
 """
 
@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
 from orchestrator_core import commands, events, state
+from orchestrator_core.events import Event
+from orchestrator_core.graph import make_plan
 from orchestrator_core.machine import TRANSITIONS, Machine
 from orchestrator_core.state import Record, Stage
-from orchestrator_core.testing.cases import load_case, run_on_machine
+from orchestrator_core.testing.cases import load_case
+from orchestrator_core.testing.simulate import describe, simulate
 
 __all__ = ["observe", "page", "picture"]
 
@@ -53,10 +56,11 @@ _SIZE: Final = (104, 44)
 _ROUTES: Final[Mapping[tuple[Stage | None, Stage], tuple[str, tuple[int, int]]]] = {
     (None, Stage.ASKING): ("M 70 200 L 154 200", (112, 192)),
     (None, Stage.QUEUED): ("M 68 194 C 120 130 320 130 378 175", (225, 138)),
+    (None, Stage.ACTIVE): ("M 67 207 C 130 280 560 280 632 226", (290, 266)),
     (None, Stage.OPEN): ("M 64 209 C 75 330 100 395 154 399", (84, 330)),
     (None, Stage.ENDED): ("M 61 189 C 70 -20 890 -20 903 175", (480, 26)),
     (Stage.ASKING, Stage.QUEUED): ("M 262 200 L 344 200", (303, 192)),
-    (Stage.ASKING, Stage.OPEN): ("M 210 222 L 210 374", (210, 300)),
+    (Stage.ASKING, Stage.OPEN): ("M 210 222 L 210 374", (210, 320)),
     (Stage.QUEUED, Stage.ACTIVE): ("M 452 200 L 604 200", (530, 192)),
     (Stage.QUEUED, Stage.ENDED): ("M 430 222 C 480 268 800 268 866 226", (764, 270)),
     (Stage.ACTIVE, Stage.WAITING): ("M 650 178 C 640 130 610 100 586 88", (672, 130)),
@@ -71,13 +75,20 @@ _ROUTES: Final[Mapping[tuple[Stage | None, Stage], tuple[str, tuple[int, int]]]]
 
 
 class _Watch:
-    """Notes the stages that records go through while a machine works, event by event."""
+    """Notes the stages that records go through while a machine replays a journal, event by event."""
 
     def __init__(self) -> None:
-        self.seen: dict[tuple[str, int, int], tuple[Stage | None, Stage, Any]] = {}
-        self._machine: Machine | None = None
+        # By path and number of the event: where the record came from, where it went, and the event.
+        self.seen: dict[tuple[str, int], tuple[Stage | None, Stage, Event]] = {}
+        self._event: Event | None = None
+        self._number = 0
         self._slot: Any = Record.__dict__["stage"]
-        self._receive = Machine.receive
+
+    def one_by_one(self, journal: Iterable[Event]) -> Iterator[Event]:
+        """The events, noting which of them is being applied."""
+        for self._number, self._event in enumerate(journal):
+            yield self._event
+        self._event = None
 
     def get(self, record: Record) -> Stage:
         return self._slot.__get__(record, Record)  # type: ignore[no-any-return]  # a slot's descriptor
@@ -88,38 +99,26 @@ class _Watch:
         except AttributeError:
             before = None
         self._slot.__set__(record, stage)
-        machine = self._machine
-        if machine is not None and machine._events:  # noqa: SLF001 - it is watched at work
-            key = (record.path, machine.step, len(machine._events))  # noqa: SLF001 - as above
+        if self._event is not None:
             # Within one event only where it came from and where it went counts.
-            first = self.seen[key][0] if key in self.seen else before
-            self.seen[key] = (first, stage, machine._events[-1])  # noqa: SLF001 - as above
-
-    def receive(self, machine: Machine, event: Any) -> Any:
-        self._machine = machine
-        machine._events = []  # noqa: SLF001 - as above
-        try:
-            return self._receive(machine, event)
-        finally:
-            self._machine = None
+            first = self.seen.get((record.path, self._number), (before,))[0]
+            self.seen[record.path, self._number] = (first, stage, self._event)
 
 
 def observe(cases: Sequence[Path]) -> Arrows:
-    """The ways that records take through the stages when the machine runs these cases."""
+    """The ways that records take through the stages when a machine replays the journals of these cases."""
     arrows: dict[tuple[Stage | None, Stage], set[str]] = defaultdict(set)
     for file in cases:
+        case = load_case(file)
+        given = {"payload": case.payload, "start": case.start, "pins": case.pins, "script": case.script}
+        journal = simulate(case.workflow, happens=case.happens, **given).events
         watch = _Watch()
-        receive = lambda machine, event, watch=watch: watch.receive(machine, event)  # noqa: E731 - bound as a method
-        with (
-            mock.patch.object(Record, "stage", property(watch.get, watch.set)),
-            mock.patch.object(Machine, "receive", receive),
-        ):
-            run_on_machine(load_case(file))
-        for (path, _, _), (before, after, event) in watch.seen.items():
+        machine = Machine(make_plan(case.workflow, describe, start=case.start))
+        with mock.patch.object(Record, "stage", property(watch.get, watch.set)):
+            machine.replay(watch.one_by_one(journal))
+        for before, after, event in watch.seen.values():
             if before is not after:
-                # A node that is due and starts at once has no event of its own for being due.
-                own = event.path == path
-                arrows[before, after].add(type(event).__name__ if own else "NodeDue")
+                arrows[before, after].add(type(event).__name__)
     return {pair: frozenset(names) for pair, names in arrows.items()}
 
 
@@ -148,11 +147,11 @@ def picture(arrows: Arrows) -> str:
     """
     check(arrows)
     lines = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 980 440" width="980" height="440" role="img" '
-        'font-family="system-ui, sans-serif">',
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 980 440" width="980" height="440" role="img">',
         "<title>The stages of a record</title>",
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-        '<path d="M 0 0 L 8 4 L 0 8 z" fill="#64748b"/></marker></defs>',
+        '<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">',
+        '<path d="M 0 0 L 8 4 L 0 8 z" fill="#64748b"/></marker>',
+        '<g font-family="system-ui, sans-serif">',
         '<rect width="980" height="440" rx="8" fill="#ffffff"/>',
         f'<circle cx="{_START[0]}" cy="{_START[1]}" r="9" fill="#0f172a"/>',
     ]
@@ -164,7 +163,7 @@ def picture(arrows: Arrows) -> str:
         lines += _box(stage, x, y)
     for pair, (_, at) in _ROUTES.items():
         lines += _label(sorted(arrows[pair]), *at)
-    return "\n".join([*lines, "</svg>", ""])
+    return "\n".join([*lines, "</g>", "</svg>", ""])
 
 
 def _stroke(pair: tuple[Stage | None, Stage]) -> str:
@@ -174,10 +173,10 @@ def _stroke(pair: tuple[Stage | None, Stage]) -> str:
 def _box(stage: Stage, x: int, y: int) -> list[str]:
     width, height = _SIZE
     fill = {Stage.ACTIVE: "#dbeafe", Stage.ENDED: "#dcfce7", Stage.WAITING: "#fef3c7"}.get(stage, "#f1f5f9")
+    colours = f'fill="{fill}" stroke="#64748b"'
     status = "" if stage is Stage.ENDED else _STATUS[stage]
     return [
-        f'<rect x="{x - width // 2}" y="{y - height // 2}" width="{width}" height="{height}" rx="8" fill="{fill}" '
-        'stroke="#64748b"/>',
+        f'<rect x="{x - width // 2}" y="{y - height // 2}" width="{width}" height="{height}" rx="8" {colours}/>',
         f'<text x="{x}" y="{y - 1}" text-anchor="middle" font-size="14" font-weight="600" fill="#0f172a">{stage.name}</text>',
         f'<text x="{x}" y="{y + 15}" text-anchor="middle" font-size="11" fill="#475569">{status}</text>',
     ]
@@ -194,7 +193,7 @@ def _label(names: Sequence[str], x: int, y: int) -> list[str]:
     return lines
 
 
-def page(arrows: Arrows) -> str:
+def page() -> str:
     """The page about the machine: the drawing, the table behind it, events and commands."""
     lines = [
         "# The machine's tables",

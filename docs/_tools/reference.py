@@ -98,7 +98,7 @@ def node_page(kind: NodeType) -> str:
             "",
             *_settings(inner),
         ]
-    node = {"id": _example_id(kind), "type": kind.name}
+    node: dict[str, Any] = {"id": _example_id(kind), "type": kind.name}
     if kind.example:
         node["config"] = dict(kind.example)
     lines += ["", "## Example", "", "```yaml", dump_yaml([node]).rstrip("\n"), "```", ""]
@@ -270,7 +270,7 @@ def _signature(function: Any) -> str:
 def command_page() -> str:
     """The page of the command line, made from click's own data."""
     cli = make_cli()
-    context = click.Context(cli, info_name="orchestrator")
+    context = click.Context(cli, info_name="orchestrator", **cli.context_settings)
     lines = ["# The command line", "", _markdown(cli.help or ""), "", _markdown(cli.epilog or ""), ""]
     lines += ["The command needs the extra `cli` of the core: `pip install 'pluggable-orchestrator-core[cli]'`.", ""]
     for name in cli.list_commands(context):

@@ -11,7 +11,7 @@ A document has one namespace and one working directory. What a fenced block mean
 * ``yaml``: a workflow, a list of nodes, or a case of the law: checked with the node types at hand; a case is also run, on
   the machine and through the engine, and what it expects compared. ``# name.yaml`` on the first line saves it.
 * ``javascript`` and ``toml``: parsed.
-* ``text``: shown, not executed.
+* ``text``, ``json`` and ``sh``: shown, not executed; a shell block may hold only commands that install or set up something.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CHAN
 PAGES = [page for page in PAGES if "_build" not in page.parts]
 MODULES = sorted((ROOT / "packages").glob("*/src/**/*.py"))
 # Fences that hold nothing to execute.
-SHOWN = frozenset({"text", "json"})
+SHOWN = frozenset({"text", "json", "sh"})
 EXECUTED = ("python", "output", "console", "yaml", "javascript", "toml")
 # Commands that need the network, a fresh machine, or a server that stays.
 _NOT_RUN = re.compile(
@@ -346,6 +346,10 @@ _RUNNERS: Mapping[str, Callable[[str, dict[str, Any], State, str], None]] = {
 
 
 def check_shown(fence: Fence) -> None:
-    """What is shown and not executed: JSON at least is JSON."""
+    """What is shown and not executed: JSON at least is JSON, and commands are of those that need not be run here."""
     if fence.language == "json":
         parse_json(fence.body)
+    if fence.language == "sh":
+        wrong = [line for line in fence.body.splitlines() if not _NOT_RUN.match(line)]
+        if wrong:
+            raise Wrong(f"line {fence.line}: write `console` and `$ {wrong[0]}`, so that it is run")

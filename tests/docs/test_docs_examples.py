@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from docs_examples import EXECUTED, MODULES, PAGES, ROOT, SHOWN, Wrong, check_shown, fences, run_module, run_page
 
-
 PATIENCE = 120  # seconds for one page
 
 

@@ -48,7 +48,9 @@ def test_links_between_files_lead_somewhere(page):
 
 
 def test_the_first_commands_of_the_readme():
-    blocks = re.findall(r"^```(?:console|sh)\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```(?:console|sh)\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     assert [block.strip().removeprefix("$ ") for block in blocks[:2]] == ["python3 go.py demo", "python3 go.py test"]
 
 
@@ -56,5 +58,3 @@ def test_no_page_names_a_place_of_one_machine():
     for page in PAGES:
         found = re.findall(r"(?:/home/|/root/|/opt/|/work/|/tmp/)\w+", page.read_text(encoding="utf-8"))
         assert not found, f"{page}: {found}"
-
-

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 import urllib.parse
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import anyio
 import attrs
+import pluggy
 
 from orchestrator_core.codec import check_json, copy_json
 from orchestrator_core.commands import CancelAttempt, CancelChild, Command, Evaluate, RunAttempt, StartChild, StartTimer
 from orchestrator_core.configs import PreparedConfig, prepare_config
-from orchestrator_core.errors import DocumentError, NodeError, OrchestratorError
+from orchestrator_core.errors import DocumentError, IllegalEvent, NodeError, OrchestratorError
 from orchestrator_core.events import (
     AttemptFailed,
     AttemptSucceeded,
@@ -36,19 +39,36 @@ from orchestrator_core.expressions import (
     truthy,
 )
 from orchestrator_core.graph import Plan
-from orchestrator_core.machine import Machine, Step
-from orchestrator_core.nodes import LanguageError, NodeContext, NodeFunction, WaitRequested
-from orchestrator_core.state import Record, Scope, Stage
+from orchestrator_core.journal import Journal
+from orchestrator_core.machine import Machine
+from orchestrator_core.nodes import LanguageError, NodeContext, NodeFunction, Services, WaitRequested
+from orchestrator_core.plugins import Registry
+from orchestrator_core.state import Scope, Stage
 from orchestrator_core.types import Failure, Json, LogLine, Result
 from orchestrator_core.validation import migrate
 
-if TYPE_CHECKING:
-    from orchestrator_core.engine import Engine
+__all__ = ["WRITE", "Clock", "Driver", "Host", "Prepared"]
 
-__all__ = ["Driver", "Prepared"]
+# A job for a worker: commit what is unwritten.
+WRITE = object()
+# Events of pure attempts ride with the next commit, at the latest after so many, or so many seconds.
+_MAX_UNWRITTEN = 256
+_MAX_UNWRITTEN_TIME = 0.05
 
 _SCALARS = frozenset([str, int, bool, type(None)])
 _MAX_REPEATED = 100
+
+
+class Clock(Protocol):
+    """Where the engine gets its time from; tests give it a virtual one."""
+
+    def time(self) -> float:
+        """Seconds since 1970."""
+        ...
+
+    async def sleep_until(self, due: float) -> None:
+        """Return when :meth:`time` has reached ``due``."""
+        ...
 
 
 @attrs.frozen(eq=False)
@@ -64,12 +84,52 @@ class Prepared:
     secret: bool
 
 
+class Host(Services, Protocol):
+    """What a driver needs of the engine it belongs to."""
+
+    clock: Clock
+    journal: Journal
+    tenant: str
+    manager: pluggy.PluginManager
+    registry: Registry
+    ready: deque[tuple[Any, Any]]
+    bare: dict[str, Prepared]
+
+    def put(self, driver: Any, job: Any) -> None:
+        """Queue a job for a worker."""
+        ...
+
+    def wake(self) -> None:
+        """See to it that somebody takes what is queued."""
+        ...
+
+    def write_soon(self, driver: Any) -> None:
+        """See to it that what the driver has not written is written soon."""
+        ...
+
+    def forget(self, execution_id: str) -> None:
+        """The driver of an execution is done."""
+        ...
+
+    def start_timer(self, driver: Any, command: StartTimer) -> None:
+        """Call the driver's ``timer_fired`` when a timer is due."""
+        ...
+
+    async def start_child(self, driver: Any, command: StartChild) -> None:
+        """Start a child execution, or go on with it."""
+        ...
+
+    async def cancel_child(self, driver: Any, command: CancelChild) -> None:
+        """Cancel a child execution."""
+        ...
+
+
 class Driver:
     """Drives one execution. All its methods run in the engine's event loop."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Host,
         machine: Machine,
         *,
         fence: int = 0,
@@ -81,12 +141,16 @@ class Driver:
         self.finished = anyio.Event()
         self.failure: BaseException | None = None
         self.committed = 0
-        self._ended = ended
-        self._uncommitted: deque[Step] = deque()
-        self._committing = False
-        self._scopes: dict[str, anyio.CancelScope] = {}
-        self._more: anyio.Event | None = None
         self.done = False
+        self._ended = ended
+        self._unwritten: list[Event] = []
+        self._held: list[Command] = []  # to be carried out once what is unwritten is committed
+        self._batch: tuple[list[Event], list[Command]] | None = None  # what is being written
+        self._since = 0.0  # the time of the first unwritten event
+        self._committing = False
+        self._scopes: dict[str, anyio.CancelScope] = {}  # of the attempts that run
+        self._busy: set[anyio.CancelScope] = set()  # of other jobs
+        self._more: anyio.Event | None = None
         self._time = engine.clock.time
         self._observe = bool(engine.manager.hook.observe_event.get_hookimpls())
         self._execution: Mapping[str, Json] = {}
@@ -96,7 +160,7 @@ class Driver:
     def now(self) -> float:
         """The time of the next event: the clock's, but never before the last event's."""
         time, last = self._time(), self.machine.now
-        return time if time > last else last
+        return max(time, last)
 
     async def begin(self, event: Event) -> None:
         """Take in the start event."""
@@ -116,7 +180,8 @@ class Driver:
                 self.engine.put(self, AttemptFailed(self.now(), command.path, command.number, failure))
             else:
                 commands.append(command)
-        self._uncommitted.append(Step(step.events, commands))
+        self._unwritten += step.events
+        self._held += commands
         await self._commit()
         self.engine.wake()
 
@@ -126,39 +191,52 @@ class Driver:
         Raises:
             IllegalEvent: No history can produce the event here; nothing has changed.
         """
-        if self.done:
-            return
+        if not self.done and self._take(event):
+            await self._commit()
+            self.engine.wake()
+
+    def _take(self, event: Event) -> bool:
+        """Feed the machine. Returns whether anything came of it, that is, whether the event was not stale."""
         step = self.machine.receive(event)
         if not step.events:
-            return
-        self._uncommitted.append(step)
-        if not self._committing:
-            await self._commit()
-        self.engine.wake()
+            return False
+        if not self._unwritten:
+            self._since = event.at
+        self._unwritten += step.events
+        for command in step.commands:
+            # A pure attempt may run before the events that led to it are committed: it changes nothing outside.
+            if type(command) is RunAttempt and command.record.frame.plan.pure[command.record.index]:
+                self.engine.ready.append((self, command))
+            else:
+                self._held.append(command)
+        return True
 
     async def _commit(self) -> None:
         """Write what is to be written; whoever comes meanwhile leaves theirs to the one who writes."""
-        engine, machine, steps = self.engine, self.machine, self._uncommitted
-        ready = engine.ready
+        if self._committing:
+            return
+        engine, machine = self.engine, self.machine
         self._committing = True
         try:
-            while steps:
-                step = steps.popleft()
-                batch = step.events
+            while not self.done and (self._batch or self._unwritten or self._held):
+                if self._batch is None:
+                    self._batch = (self._unwritten, self._held)
+                    self._unwritten, self._held = [], []
+                batch, commands = self._batch
                 if batch:
                     await engine.journal.append(engine.tenant, machine.execution_id, self.committed, self.fence, batch)
                     self.committed += len(batch)
-                    if self._observe or self._more is not None:
-                        self._publish(batch)
-                for command in step.commands:
-                    if type(command) is RunAttempt:
-                        ready.append((self, command))
-                    else:
-                        self._dispatch(command)
-        except OrchestratorError as error:
+                self._batch = None
+                self._publish(batch)
+                for command in commands:
+                    self._dispatch(command)
+        except Exception as error:  # noqa: BLE001 - whatever a journal or an observer raises ends the execution here
             self.stop(error)
         finally:
             self._committing = False
+            if self._batch is not None and not self.done:
+                # The task was cancelled: somebody else writes the same again, which a journal takes for success.
+                engine.write_soon(self)
         if machine.ended is not None and not self.done:
             self._finish()
 
@@ -173,9 +251,7 @@ class Driver:
     def _finish(self) -> None:
         self.done = True
         self.finished.set()
-        if self._more is not None:
-            self._more.set()
-            self._more = None
+        self._publish(())
         self.engine.forget(self.machine.execution_id)
         if self._ended is not None:
             self._ended(self.machine.result())
@@ -186,7 +262,7 @@ class Driver:
             return
         self.done = True
         self.failure = failure
-        for scope in list(self._scopes.values()):
+        for scope in [*self._scopes.values(), *self._busy]:
             scope.cancel()
         self.finished.set()
         if self._more is not None:
@@ -226,32 +302,98 @@ class Driver:
         self.engine.put(self, TimerFired(max(self.now(), due), path, kind))
 
     async def perform(self, job: Any, scope: anyio.CancelScope) -> None:
-        """Do one job in a worker whose scope is given."""
+        """Do one job in a worker whose scope is given: a command, an event to take in, or :data:`WRITE`."""
         if self.done:
             return
         if type(job) is RunAttempt:
-            record = job.record
-            path = job.path
-            if record.stage is not Stage.ACTIVE or record.number != job.number or path in self._scopes:
-                return  # it was cancelled while it was queued
-            self._scopes[path] = scope
-            event = await self._attempt(record)
-            if self._scopes.pop(path, None) is not None:
-                await self.receive(event)
-            # Otherwise it was cancelled: whatever it gave is stale.
-        elif isinstance(job, Evaluate):
+            await self._attempt(job, scope)
+        elif job is WRITE:
+            await self._commit()
+        else:
+            self._busy.add(scope)
+            try:
+                await self._perform_other(job)
+            finally:
+                self._busy.discard(scope)
+
+    async def _perform_other(self, job: Any) -> None:
+        if isinstance(job, Evaluate):
             await self.receive(await self._answer(job))
         elif isinstance(job, StartChild):
-            try:
-                await self.engine.start_child(self, job)
-            except OrchestratorError as error:
-                self.stop(error)
+            await self.engine.start_child(self, job)
         elif isinstance(job, CancelChild):
             await self.engine.cancel_child(self, job)
         else:
-            await self.receive(job)
+            # An event from inside (a timer, a child's end) may have waited while later ones were taken in.
+            event = job if job.at >= self.machine.now else attrs.evolve(job, at=self.machine.now)
+            with contextlib.suppress(IllegalEvent):  # too late to mean anything
+                await self.receive(event)
 
     # --- attempts ---------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, job: RunAttempt, scope: anyio.CancelScope) -> None:
+        """Run a node function and take in what comes of it."""
+        machine, engine = self.machine, self.engine
+        record, path, number = job.record, job.path, job.number
+        if record.stage is not Stage.ACTIVE or record.number != number or path in self._scopes:
+            return  # it was cancelled while it was queued
+        plan = record.frame.plan
+        prepared: Prepared = plan.notes[record.index] or self._prepare(plan, record.index)
+        value = record.input
+        if not prepared.pure and type(value) not in _SCALARS:
+            # An effectful function may keep or change what it gets; what others see must not change with it.
+            value = copy_json(value)
+        ctx = NodeContext(
+            engine,
+            machine.execution_id,
+            plan.names[record.index],
+            path,
+            number,
+            record.at_due if prepared.pure else self._time(),
+            machine.seed,
+            record.inputs if record.inputs is not None else {"main": record.input},
+            machine.payload,
+            machine.timers.get((path, "timeout")) if machine.timers else None,
+            record.resumed,
+        )
+        self._scopes[path] = scope
+        event: Event
+        try:
+            config = prepared.ready
+            if config is None:
+                config = await prepared.config.make(self._names(record.scope(), prepared.secret), self)
+            result = await prepared.function(ctx, config, value)
+            outputs = self._outputs(ctx, result, prepared)
+        except BaseException as error:  # whatever a node function raises fails its attempt
+            if not isinstance(error, (Exception, WaitRequested)) and not _is_stray(error, scope):
+                raise  # a cancelled scope, a cancelled task, or what is to end the program
+            event = self._raised(error, ctx, job, prepared)
+        else:
+            at = self._time()
+            if at < machine.now:  # noqa: PLR1730 - a call of max costs more, and this is done for every node
+                at = machine.now
+            event = AttemptSucceeded(at, path, number, outputs, self._logs(ctx, prepared) if ctx.logged else ())
+        if self._scopes.get(path) is not scope or self.done:
+            return  # it was cancelled: whatever it gave is stale
+        del self._scopes[path]
+        if not prepared.pure:
+            await self.receive(event)
+        elif self._take(event):
+            written = not self._held and machine.ended is None and len(self._unwritten) < _MAX_UNWRITTEN
+            if written and event.at - self._since < _MAX_UNWRITTEN_TIME:
+                engine.write_soon(self)
+            else:
+                await self._commit()
+
+    def _raised(self, error: BaseException, ctx: NodeContext, job: RunAttempt, prepared: Prepared) -> Event:
+        """The event of an attempt that ended with an exception."""
+        logs = self._logs(ctx, prepared)
+        if isinstance(error, WaitRequested):
+            return AttemptWaited(self.now(), job.path, job.number, error.wait, logs)
+        failure = _failure_of(error)
+        if prepared.secret:
+            failure = attrs.evolve(failure, message=self._masked(failure.message), data=self._masked(failure.data))
+        return AttemptFailed(self.now(), job.path, job.number, failure, logs)
 
     def _prepare(self, plan: Plan, index: int) -> Prepared:
         node = plan.nodes[index]
@@ -277,47 +419,10 @@ class Driver:
             self.engine.bare[node.type] = prepared
         return prepared
 
-    async def _attempt(self, record: Record) -> Event:
-        machine, engine = self.machine, self.engine
-        plan = record.frame.plan
-        prepared: Prepared = plan.notes[record.index] or self._prepare(plan, record.index)
-        value = record.input
-        if not prepared.pure and type(value) not in _SCALARS:
-            # An effectful function may keep or change what it gets; what others see must not change with it.
-            value = copy_json(value)
-        ctx = NodeContext(
-            engine,
-            machine.execution_id,
-            plan.nodes[record.index].id,
-            record.path,
-            record.number,
-            record.at_due if prepared.pure else self._time(),
-            machine.seed,
-            record.inputs if record.inputs is not None else {"main": record.input},
-            machine.payload,
-            machine.timers.get((record.path, "timeout")) if machine.timers else None,
-            record.resumed,
-        )
-        path, number = record.path, record.number
-        try:
-            config = prepared.ready
-            if config is None:
-                config = await prepared.config.make(self._names(record.scope(), prepared.secret), self)
-            result = await prepared.function(ctx, config, value)
-            outputs = self._outputs(ctx, result, prepared)
-        except WaitRequested as request:
-            return AttemptWaited(self.now(), path, number, request.wait, self._logs(ctx, prepared))
-        except Exception as error:  # noqa: BLE001 - whatever a node function raises fails its attempt
-            failure = _failure_of(error)
-            if prepared.secret:
-                failure = attrs.evolve(failure, message=self._masked(failure.message), data=self._masked(failure.data))
-            return AttemptFailed(self.now(), path, number, failure, self._logs(ctx, prepared))
-        return AttemptSucceeded(self.now(), path, number, outputs, self._logs(ctx, prepared) if ctx.logged else ())
-
     def _outputs(self, ctx: NodeContext, result: Any, prepared: Prepared) -> dict[str, Json]:
         """What an attempt delivers, checked to be JSON and shared with nobody."""
         if ctx.emitted is None:
-            if type(result) in _SCALARS and (type(result) is not str or result.isascii()):
+            if type(result) in _SCALARS and not prepared.secret and (type(result) is not str or result.isascii()):
                 return {"main": result}
             outputs = {"main": result}
         else:
@@ -332,7 +437,7 @@ class Driver:
             if fault := check_json(value):
                 raise NodeError(f"what it gave on {port!r} is not JSON: {fault}", code="bad_output")
         copied: dict[str, Json] = copy_json(outputs)
-        return self._masked(copied) if prepared.secret else copied  # type: ignore[no-any-return]  # an object stays one
+        return self._masked(copied) if prepared.secret else copied
 
     def _logs(self, ctx: NodeContext, prepared: Prepared) -> tuple[LogLine, ...]:
         lines = ctx.log_lines
@@ -447,7 +552,15 @@ def _with_item(scope: Scope, item: Json, index: int) -> Scope:
     return attrs.evolve(scope, item=item, index=index)
 
 
-def _failure_of(error: Exception) -> Failure:
+def _is_stray(error: BaseException, scope: anyio.CancelScope) -> bool:
+    """Whether a node function met a cancellation that nobody asked for: it awaited what somebody else had cancelled."""
+    if not isinstance(error, asyncio.CancelledError) or scope.cancel_called:
+        return False
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
+
+
+def _failure_of(error: BaseException) -> Failure:
     if isinstance(error, NodeError):
         return Failure(
             error.code, error.message, data=error.data, retryable=error.retryable, retry_after=error.retry_after

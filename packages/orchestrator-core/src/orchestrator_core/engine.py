@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import anyio
 import anyio.abc
@@ -25,7 +25,7 @@ import anyio.lowlevel
 from orchestrator_core import plugins as plugin_system
 from orchestrator_core.commands import CancelChild, StartChild, StartTimer
 from orchestrator_core.document import Workflow
-from orchestrator_core.driver import Driver, Prepared
+from orchestrator_core.driver import WRITE, Clock, Driver, Prepared
 from orchestrator_core.errors import DocumentError, Fault, OrchestratorError
 from orchestrator_core.events import CancelRequested, ChildEnded, Event, ExecutionStarted, SignalReceived, TimerKind
 from orchestrator_core.graph import Plan, make_plan
@@ -49,18 +49,6 @@ _LARGE = 1000
 Made = TypeVar("Made")
 
 
-class Clock(Protocol):
-    """Where the engine gets its time from; tests give it a virtual one."""
-
-    def time(self) -> float:
-        """Seconds since 1970."""
-        ...
-
-    async def sleep_until(self, due: float) -> None:
-        """Return when :meth:`time` has reached ``due``."""
-        ...
-
-
 class SystemClock:
     """The clock on the wall."""
 
@@ -68,7 +56,7 @@ class SystemClock:
 
     async def sleep_until(self, due: float) -> None:
         """See :class:`Clock`. Sleeps in pieces, so that a clock that is set is noticed."""
-        while (left := due - time.time()) > 0:
+        while (left := due - time.time()) > 0:  # noqa: ASYNC110 - nothing tells of the time but itself
             await anyio.sleep(min(left, 60.0))
 
 
@@ -184,8 +172,10 @@ class Engine:
         self.bare: dict[str, Prepared] = {}  # what nodes without a config share, by type
         self._drivers: dict[str, Driver] = {}
         self.ready: deque[tuple[Driver, Any]] = deque()  # jobs for workers
+        self._unwritten: dict[Driver, None] = {}  # drivers with events that were not written yet, in order
         self._coming = 0  # workers that were spawned and have not begun
         self._tasks: set[asyncio.Task[None]] = set()
+        self._fatal: BaseException | None = None  # what a node function raised to end the program
         self._group: anyio.abc.TaskGroup | None = None
         self._open = False
         self._timers: list[Timer] = []
@@ -215,18 +205,36 @@ class Engine:
             driver.stop(OrchestratorError("the engine was closed before the execution ended"))
         if self._timer_scope is not None:
             self._timer_scope.cancel()
+        try:
+            await self._all_left()
+        finally:
+            self.ready.clear()
+            self._unwritten.clear()
+            self._timers.clear()
+            self._coming = 0
+            fatal, self._fatal = self._fatal, None
+            with anyio.CancelScope(shield=True):
+                if self._http is not None:
+                    await self._http.aclose()
+                    self._http = None
+                for language in self.registry.languages.values():
+                    await language.aclose()
+        if fatal is not None:
+            raise fatal
+
+    async def _all_left(self) -> None:
+        """Wait until every worker has gone: until every cancelled attempt has unwound."""
         if self._group is not None:
             group, self._group = self._group, None
-            # Not told of the error: a task group would wrap it in an ExceptionGroup.
-            await group.__aexit__(None, None, None)
+            try:
+                # Not told of an error of the body: a task group would wrap it in an ExceptionGroup.
+                await group.__aexit__(None, None, None)
+            except BaseExceptionGroup:
+                if self._fatal is None:
+                    raise
         with anyio.CancelScope(shield=True):
             while self._tasks:
                 await asyncio.wait(self._tasks)
-            if self._http is not None:
-                await self._http.aclose()
-                self._http = None
-            for language in self.registry.languages.values():
-                await language.aclose()
 
     # --- running ----------------------------------------------------------------------------------------------------
 
@@ -391,7 +399,7 @@ class Engine:
             if client is None:
                 raise OrchestratorError("no plugin brings an HTTP client: install pluggable-orchestrator-nodes-std")
             self._http = client
-        return self._http  # type: ignore[return-value]  # set above
+        return self._http
 
     @property
     def blobs(self) -> Blobs:
@@ -424,9 +432,15 @@ class Engine:
 
     def wake(self) -> None:
         """See to it that somebody takes what is queued."""
-        if self.ready and not self._coming and self._open:
+        if (self.ready or self._unwritten) and not self._coming and self._open:
             self._coming += 1
             self._spawn(self._work())
+
+    def write_soon(self, driver: Driver) -> None:
+        """See to it that what a driver has not written is written once nothing quick is left to do."""
+        if driver not in self._unwritten:
+            self._unwritten[driver] = None
+            self.wake()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         if self._group is not None:
@@ -434,24 +448,61 @@ class Engine:
         else:
             task = asyncio.get_running_loop().create_task(work)
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._left)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # it has told the drivers: asyncio need not say that nobody has seen it
+        if not self._tasks:
+            # Whoever was cancelled before beginning has not said that it came.
+            self._coming = 0
+            self.wake()
 
     async def _work(self) -> None:
         self._coming -= 1
-        ready = self.ready
+        ready, unwritten = self.ready, self._unwritten
+        driver: Driver | None = None
         done = 0
-        with anyio.CancelScope() as scope:
-            while ready and not scope.cancel_called:
-                driver, job = ready.popleft()
-                if ready and not self._coming:
-                    # Should this job suspend, somebody else goes on.
-                    self._coming += 1
-                    self._spawn(self._work())
-                await driver.perform(job, scope)
-                done += 1
-                if done % _FAIR == 0:
-                    await anyio.lowlevel.checkpoint()
-        self.wake()
+        try:
+            with anyio.CancelScope() as scope:
+                while not scope.cancel_called:
+                    if ready:
+                        driver, job = ready.popleft()
+                        done += 1
+                    elif unwritten and not done:
+                        # Not after a job: whoever else has one that is quick may add to what is written at once.
+                        driver, job = next(iter(unwritten)), WRITE
+                        del unwritten[driver]
+                    else:
+                        break
+                    if (ready or unwritten) and not self._coming:
+                        # Should this job suspend, somebody else goes on.
+                        self._coming += 1
+                        self._spawn(self._work())
+                    try:
+                        await driver.perform(job, scope)
+                    except Exception as error:  # noqa: BLE001 - it ends this execution; the worker has others to serve
+                        driver.stop(error)
+                    driver = None
+                    if done % _FAIR == 0:
+                        await anyio.lowlevel.checkpoint()
+        except BaseException as error:
+            self._interrupted(driver, error)
+            raise
+        finally:
+            self.wake()
+
+    def _interrupted(self, driver: Driver | None, error: BaseException) -> None:
+        """A worker ends in the midst of a job, not by its own scope."""
+        if not isinstance(error, anyio.get_cancelled_exc_class()):
+            # KeyboardInterrupt, SystemExit and the like: the program is to end, and no execution goes on here.
+            self._fatal = error
+            self._open = False
+            for other in list(self._drivers.values()):
+                other.stop(error)
+        elif driver is not None:
+            driver.stop(OrchestratorError("the task that ran a part of this execution was cancelled from outside"))
 
     # --- timers -----------------------------------------------------------------------------------------------------
 

@@ -5,8 +5,8 @@ Rule 1 of the law: the plan is what is reachable from the start; nodes and edges
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -57,38 +57,55 @@ class Plan:
     Attributes:
         nodes, edges: What is in the plan, in document order.
         index: Node id -> index.
-        outs: For each node its edges (port, target, edge), in document order.
-        ins, degrees: For each node its incoming edges, in document order, and how many.
-        sources, ports: For each edge where it comes from.
+        names: The node ids.
+        leaving, ins: For each node its outgoing and its incoming edges, by number in document order.
+        degrees: For each node how many edges come in.
+        sources, targets, ports: For each edge where it comes from and where it leads.
         keys: For each edge the key of its value where its input has several edges.
         inputs: For nodes with other inputs than ``main``: input name -> edges.
         joins: :data:`SETTLED`, :data:`ALL` or the number of deliveries.
         plain: Nothing stands between being due and running: no ``when``, ``for_each``, group, not disabled.
-        ranks: A topological number for each node.
+        quick: A plain node with the one input ``main``, no time-out and no join by number.
+        smooth: All edges of the node leave from ``main`` and none leads to a join by number.
+        pure: The node's type is pure.
         catches: The node has an edge from its port ``error``.
+        ranks: A topological number for each node, where there are joins by number.
+        groups: The nodes that hold graphs.
+        outside: The ids of the document's nodes that are not in the plan.
         notes: Room for whatever a driver prepares for each node.
     """
 
+    # Columns: tuples of plain values and bytes are nothing to the garbage collector; lists it walks again and again.
     workflow: Workflow
     start: str | None
     nodes: tuple[Node, ...]
-    index: dict[str, int]
     edges: Edges
-    outs: tuple[tuple[tuple[str, int, int], ...], ...]
+    index: dict[str, int]
+    names: tuple[str, ...]
+    leaving: tuple[tuple[int, ...], ...]
     ins: tuple[tuple[int, ...], ...]
-    degrees: array[int]
-    sources: array[int]
+    degrees: tuple[int, ...]
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
     ports: Sequence[str]
-    keys: tuple[str, ...]
+    keys: Sequence[str]
     inputs: dict[int, dict[str, list[int]]]
-    joins: array[int]
+    joins: tuple[int, ...]
     plain: bytes
+    quick: bytes
+    smooth: bytes
     pure: bytes
-    catches: bytearray
-    ranks: array[int]
+    catches: bytes
+    ranks: tuple[int, ...]
     groups: dict[int, Group]
     outside: frozenset[str]
     notes: list[Any]
+
+    @functools.cached_property
+    def outs(self) -> tuple[tuple[tuple[str, int, int], ...], ...]:
+        """For each node its outgoing edges as (port, target, edge): for readers; made when it is first asked for."""
+        ports, targets = self.ports, self.targets
+        return tuple(tuple((ports[n], targets[n], n) for n in numbers) for numbers in self.leaving)
 
     @property
     def roots(self) -> list[int]:
@@ -98,7 +115,7 @@ class Plan:
     @property
     def terminals(self) -> list[int]:
         """The nodes from which no edge of the plan leads on."""
-        return [index for index, edges in enumerate(self.outs) if not edges]
+        return [index for index, edges in enumerate(self.leaving) if not edges]
 
 
 def make_plan(workflow: Workflow, describe: Describe, *, start: str | None = None, body: bool = False) -> Plan:
@@ -147,75 +164,111 @@ def _reachable(workflow: Workflow, start: str) -> set[str]:
 
 
 def _lay_out(workflow: Workflow, start: str | None, inside: set[str] | None, traits: dict[str, Traits]) -> Plan:
-    nodes = list(workflow.nodes) if inside is None else [node for node in workflow.nodes if node.id in inside]
-    index = {node.id: i for i, node in enumerate(nodes)}
-    size = len(nodes)
-    leaving: list[list[tuple[str, int, int]]] = [[] for _ in range(size)]
-    arriving: list[list[int]] = [[] for _ in range(size)]
-    edges = workflow.edges
+    nodes, edges = workflow.nodes, workflow.edges
     if inside is not None:
+        nodes = tuple(node for node in nodes if node.id in inside)
         edges = Edges(edge for edge in edges if edge.source in inside and edge.target in inside)
-    sources = array("i", [index[source] for source in edges.sources])
-    targets = [index[target] for target in edges.targets]
-    ports = edges.ports
-    keys = [key or source for key, source in zip(edges.keys, edges.sources, strict=True)]
-    for number, (source, port, target) in enumerate(zip(sources, ports, targets, strict=True)):
-        leaving[source].append((port, target, number))
-        arriving[target].append(number)
-    # Tuples of plain values, arrays and bytes are nothing to the garbage collector; lists it walks again and again.
-    outs = tuple([tuple(entries) for entries in leaving])
-    ins = tuple([tuple(numbers) for numbers in arriving])
-    catches = bytearray(size)
-    special: set[int] = set()
-    for number, (port, input_) in enumerate(zip(ports, edges.inputs, strict=True)):
-        if port == "error":
-            catches[sources[number]] = True
-        if input_ != "main":
-            special.add(targets[number])
+    names = [node.id for node in nodes]
+    index = dict(zip(names, range(len(names)), strict=True))
+    sources = tuple(map(index.__getitem__, edges.sources))
+    targets = tuple(map(index.__getitem__, edges.targets))
+    leaving, ins = _by_node(sources, len(nodes)), _by_node(targets, len(nodes))
+    degrees = tuple(map(len, ins))
+    inputs = _inputs(edges, targets, ins)
+    joins = tuple([SETTLED if node.join == "settled" else _join(node, degrees[i]) for i, node in enumerate(nodes)])
+    groups = {name for name, trait in traits.items() if trait.group is not None}
+    pures = {name for name, trait in traits.items() if trait.pure}
+    plain = bytes(
+        [
+            node.when is None and node.for_each is None and not node.disabled and node.type not in groups
+            for node in nodes
+        ]
+    )
+    quick = bytearray([easy and node.timeout is None for easy, node in zip(plain, nodes, strict=True)])
+    smooth, catches = bytearray(b"\1" * len(nodes)), bytearray(len(nodes))
+    for target in inputs:
+        quick[target] = False
+    counting = max(joins) > 0
+    for target, join in enumerate(joins) if counting else ():
+        if join > 0:
+            quick[target] = False
+            for number in ins[target]:
+                smooth[sources[number]] = False
+    if edges.ports.count("main") < len(edges.ports):
+        for source, port in zip(sources, edges.ports, strict=True):
+            if port != "main":
+                smooth[source] = False
+                catches[source] |= port == "error"
+    return Plan(
+        workflow=workflow,
+        start=start,
+        nodes=nodes,
+        edges=edges,
+        index=index,
+        names=tuple(names),
+        leaving=leaving,
+        ins=ins,
+        degrees=degrees,
+        sources=sources,
+        targets=targets,
+        ports=edges.ports,
+        keys=_keys(edges, sources, targets, ins, inputs),
+        inputs=inputs,
+        joins=joins,
+        plain=plain,
+        quick=bytes(quick),
+        smooth=bytes(smooth),
+        pure=bytes([node.type in pures for node in nodes]),
+        catches=bytes(catches),
+        ranks=_ranks(leaving, targets, degrees) if counting else (),
+        groups={},
+        outside=frozenset() if inside is None else frozenset(n.id for n in workflow.nodes if n.id not in inside),
+        notes=[None] * len(nodes),
+    )
+
+
+def _by_node(ends: Sequence[int], size: int) -> tuple[tuple[int, ...], ...]:
+    """For each node the numbers of the edges that have it at this end."""
+    edges: list[list[int]] = [[] for _ in range(size)]
+    for number, node in enumerate(ends):
+        edges[node].append(number)
+    return tuple(map(tuple, edges))
+
+
+def _inputs(edges: Edges, targets: Sequence[int], ins: Sequence[tuple[int, ...]]) -> dict[int, dict[str, list[int]]]:
+    """The edges by input, for nodes that have others than ``main``."""
+    if edges.inputs.count("main") == len(edges.inputs):
+        return {}
     inputs: dict[int, dict[str, list[int]]] = {}
-    for target in special:
+    for target in sorted({targets[number] for number, name in enumerate(edges.inputs) if name != "main"}):
         by_input: dict[str, list[int]] = {}
         for number in ins[target]:
             by_input.setdefault(edges.inputs[number], []).append(number)
         inputs[target] = by_input
-    for target, numbers in enumerate(ins):
-        if len(numbers) > 1:
-            for group in inputs.get(target, {"main": numbers}).values():
-                _disambiguate(group, edges, sources, keys)
-    joins = array("i", [_join(node, len(ins[i])) for i, node in enumerate(nodes)])
-    groups = {name for name, trait in traits.items() if trait.group is not None}
-    pures = {name for name, trait in traits.items() if trait.pure}
-    plain = [
-        node.when is None and node.for_each is None and not node.disabled and node.type not in groups for node in nodes
-    ]
-    return Plan(
-        workflow=workflow,
-        start=start,
-        nodes=tuple(nodes),
-        index=index,
-        edges=edges,
-        outs=outs,
-        ins=ins,
-        sources=sources,
-        ports=ports,
-        keys=tuple(keys),
-        inputs=inputs,
-        joins=joins,
-        plain=bytes(plain),
-        pure=bytes(node.type in pures for node in nodes),
-        degrees=array("i", map(len, ins)),
-        catches=catches,
-        ranks=_ranks(outs, ins) if max(joins) > 0 else array("i"),
-        groups={},
-        outside=frozenset(node.id for node in workflow.nodes if node.id not in index),
-        notes=[None] * size,
-    )
+    return inputs
+
+
+def _keys(
+    edges: Edges,
+    sources: Sequence[int],
+    targets: Sequence[int],
+    ins: Sequence[tuple[int, ...]],
+    inputs: dict[int, dict[str, list[int]]],
+) -> Sequence[str]:
+    """The key of each edge's value (rule 5): its own, else its source, else ``source.port`` where a source repeats."""
+    rows = zip(edges.ports, edges.inputs, edges.keys, strict=True)
+    # Of two edges between the same nodes at least one says more than where it leads: identical ones are refused.
+    odd = [number for number, row in enumerate(rows) if row != ("main", "main", None)]
+    if not odd:
+        return edges.sources
+    keys = [key or source for key, source in zip(edges.keys, edges.sources, strict=True)]
+    for target in sorted({targets[number] for number in odd}):
+        for group in inputs.get(target, {"main": ins[target]}).values():
+            _disambiguate(group, edges, sources, keys)
+    return tuple(keys)
 
 
 def _disambiguate(group: Sequence[int], edges: Edges, sources: Sequence[int], keys: list[str]) -> None:
-    """Where a source repeats among an input's edges without a key, their keys are ``source.port`` (rule 5)."""
-    if len({sources[number] for number in group}) == len(group):
-        return
     counts: dict[int, int] = {}
     for number in group:
         if edges.keys[number] is None:
@@ -234,20 +287,21 @@ def _join(node: Node, edges: int) -> int:
     return 1 if node.join == "first" else min(int(node.join), max(edges, 1))
 
 
-def _ranks(outs: Sequence[tuple[tuple[str, int, int], ...]], ins: Sequence[tuple[int, ...]]) -> array[int]:
-    ranks = array("i", bytes(4 * len(outs)))
-    count = [len(edges) for edges in ins]
+def _ranks(leaving: Sequence[tuple[int, ...]], targets: Sequence[int], degrees: Sequence[int]) -> tuple[int, ...]:
+    ranks = [0] * len(leaving)
+    count = list(degrees)
     free = [i for i, number in enumerate(count) if number == 0][::-1]
     rank = 0
     while free:
         node = free.pop()
         ranks[node] = rank
         rank += 1
-        for _, target, _ in outs[node]:
+        for number in leaving[node]:
+            target = targets[number]
             count[target] -= 1
             if count[target] == 0:
                 free.append(target)
-    return ranks
+    return tuple(ranks)
 
 
 def _group(kind: Literal["loop", "workflow"], node: Node, describe: Describe) -> Group:
@@ -264,11 +318,3 @@ def _group(kind: Literal["loop", "workflow"], node: Node, describe: Describe) ->
         max_iterations=config["max_iterations"],
         delay=parse_duration(config.get("delay", 0)),
     )
-
-
-def walk(plan: Plan) -> Iterator[Plan]:
-    """A plan and the plans of all bodies in it."""
-    yield plan
-    for group in plan.groups.values():
-        if group.body is not None:
-            yield from walk(group.body)

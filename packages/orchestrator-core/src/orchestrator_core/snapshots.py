@@ -6,7 +6,6 @@ The data is JSON as far as the payloads are: they stand in it as they were hande
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,11 +96,13 @@ def put(machine: Any, data: Mapping[str, Json]) -> None:
 
 def _frame(frame: Frame) -> dict[str, Json]:
     data: dict[str, Json] = {name: _fresh(getattr(frame, name)) for name in _FRAME_FIELDS}
-    data["edges"], data["left"], data["got"] = list(frame.edges), list(frame.left), list(frame.got)
+    data["left"], data["tainted"] = list(frame.left), sorted(frame.tainted)
+    data["missed"] = [[index, number] for index, number in frame.missed.items()]
     data["item"] = None if frame.item is ABSENT else [frame.item, frame.number]
     data["counted"] = [[index, list(numbers)] for index, numbers in frame.counted.items()]
     data["verdict"] = codec.unstructure(frame.verdict)
-    data["records"] = [None if record is None else _record(record) for record in frame.records]
+    records = map(frame.at, range(len(frame.records)))
+    data["records"] = [None if record is None else _record(record) for record in records]
     return data
 
 
@@ -127,8 +128,8 @@ def _fill_frame(machine: Any, frame: Frame, data: Mapping[str, Json]) -> None:
     for name in _FRAME_FIELDS:
         setattr(frame, name, _fresh(data[name]))
     frame.prefix = f"{frame.path}/" if frame.path else ""
-    frame.edges = bytearray(data["edges"])
-    frame.left, frame.got = array("i", data["left"]), array("i", data["got"])
+    frame.left, frame.tainted = list(data["left"]), set(data["tainted"])
+    frame.missed = dict(data["missed"])
     if data["item"] is not None:
         frame.item, frame.number = data["item"]
     frame.counted = {index: list(numbers) for index, numbers in data["counted"]}
@@ -136,7 +137,10 @@ def _fill_frame(machine: Any, frame: Frame, data: Mapping[str, Json]) -> None:
     frame.verdict = _converter.structure(verdict, Failure) if isinstance(verdict, dict) else verdict
     for index, item in enumerate(data["records"]):
         if item is not None:
-            frame.records[index] = _fill_record(machine, frame, index, item)
+            record = _fill_record(machine, frame, index, item)
+            frame.add(record)
+            if record.stage is Stage.ENDED:
+                frame.outputs[index] = record.outputs
 
 
 def _fill_record(machine: Any, frame: Frame, index: int, data: Mapping[str, Json]) -> Record:

@@ -15,6 +15,9 @@ from orchestrator_core.types import Attempt, Failure, Json, LogLine, Node, NodeI
 __all__ = [
     "ABSENT",
     "DELIVERED",
+    "FUTURE",
+    "HERE",
+    "KEPT",
     "SKIPPED",
     "TAINTED",
     "UNSETTLED",
@@ -79,6 +82,7 @@ class Record:
         "number",
         "outputs",
         "path",
+        "quick",
         "rank_step",
         "stage",
         "started_at",
@@ -102,6 +106,7 @@ class Record:
     started_at: float | None
     tried_at: float | None  # when the current attempt began
     finished_at: float | None
+    quick: bool  # nothing has happened to it yet that needs more than the columns of its frame
 
     item: int = -1  # the item's number, or -1 for a node
     owner: Record | None = None  # the node's record, for an item
@@ -137,6 +142,7 @@ class Record:
         self.started_at = None
         self.tried_at = None
         self.finished_at = None
+        self.quick = False
 
     @property
     def node(self) -> Node:
@@ -192,29 +198,47 @@ class Record:
         )
 
 
+# What a frame knows of a node: nothing yet, a record, or an ended record that went into the columns.
+FUTURE, HERE, KEPT = range(3)
+
+
 class Frame:
-    """A plan being run: the execution itself, or a body under a group."""
+    """A plan being run: the execution itself, or a body under a group.
+
+    A large execution consists of nodes to which nothing special happens: one attempt, and it succeeds. Once such a
+    node has ended its record goes into columns, and :meth:`at` makes a record of them again for whoever asks: columns
+    cost a fraction of the memory, and the garbage collector need not walk them.
+
+    The state of an edge is not kept at all: it follows from the end of its source (rule 2).
+    """
 
     __slots__ = (
         "asking",
+        "began_at",
         "closed",
         "counted",
         "depth",
-        "edges",
+        "due_steps",
+        "end_steps",
+        "ended_at",
         "failed_at",
         "fresh",
-        "got",
+        "given",
         "input",
         "item",
         "iteration",
+        "known",
         "left",
+        "missed",
         "number",
+        "outputs",
         "owner",
         "path",
         "plan",
         "prefix",
         "records",
         "result",
+        "tainted",
         "unfinished",
         "verdict",
     )
@@ -228,10 +252,17 @@ class Frame:
     item: Any
     number: Any
     iteration: int
+    known: bytearray
     records: list[Record | None]
-    edges: bytearray
-    left: array[int]
-    got: array[int]
+    outputs: list[dict[str, Json] | None]
+    given: list[Json]
+    began_at: array[float]
+    ended_at: array[float]
+    due_steps: array[int]
+    end_steps: array[int]
+    left: list[int]
+    missed: dict[int, int]
+    tainted: set[int]
     unfinished: int
     closed: bool
     failed_at: int
@@ -242,6 +273,7 @@ class Frame:
     verdict: Failure | Literal["cancelled", "done"] | None
 
     def __init__(self, plan: Plan, path: str, owner: Record | None, input: Json) -> None:
+        size = len(plan.nodes)
         self.plan = plan
         self.path = path
         self.prefix = f"{path}/" if path else ""
@@ -251,11 +283,18 @@ class Frame:
         self.item = ABSENT  # what a body sees of the for_each around it
         self.number = ABSENT
         self.iteration = 0
-        self.records = [None] * len(plan.nodes)
-        self.edges = bytearray(len(plan.edges))  # UNSETTLED, DELIVERED, SKIPPED or TAINTED
-        self.left = array("i", plan.degrees)  # unsettled incoming edges of each node
-        self.got = array("i", bytes(4 * len(plan.nodes)))  # delivered ones
-        self.unfinished = len(plan.nodes)
+        self.known = bytearray(size)  # FUTURE, HERE or KEPT
+        self.records = [None] * size  # those that are HERE
+        self.outputs = [None] * size  # of all nodes that have ended
+        self.given = [None] * size  # the inputs of those that are KEPT, and so on
+        self.began_at = array("d", bytes(8 * size))
+        self.ended_at = array("d", bytes(8 * size))
+        self.due_steps = array("q", bytes(8 * size))
+        self.end_steps = array("q", bytes(8 * size))
+        self.left = list(plan.degrees)  # unsettled incoming edges of each node
+        self.missed = {}  # skipped incoming edges, of nodes that have any
+        self.tainted = set()  # nodes whose skipped edges are tainted
+        self.unfinished = size
         self.closed = False
         self.failed_at = -1  # the first node by document order that failed unhandled
         self.counted = {}  # for joins by number: the deliveries that counted
@@ -264,10 +303,74 @@ class Frame:
         self.result = None
         self.verdict = None  # a time-out, a cancel; for an iteration that `until` is true
 
-    def record(self, name: str) -> Record | None:
-        """The record of a node id, if it has one by now."""
-        index = self.plan.index.get(name)
-        return None if index is None else self.records[index]
+    def at(self, index: int) -> Record | None:
+        """The record of a node, if it has one by now. That of a node in the columns is a copy, and not to be changed."""
+        if self.known[index] != KEPT:
+            return self.records[index]
+        record = Record(self, index, self.prefix + self.plan.names[index], self.began_at[index], self.due_steps[index])
+        record.stage = Stage.ENDED
+        record.status = NodeStatus.SUCCEEDED
+        record.input = self.given[index]
+        record.outputs = self.outputs[index]
+        record.number = 1
+        record.ended_step = self.end_steps[index]
+        record.started_at = record.tried_at = self.began_at[index]
+        record.finished_at = self.ended_at[index]
+        return record
+
+    def add(self, record: Record) -> None:
+        """Take in the record of a node."""
+        self.known[record.index] = HERE
+        self.records[record.index] = record
+
+    def keep(self, record: Record, at: float, step: int) -> None:
+        """Put a quick record that has succeeded into the columns. Its outputs are there already."""
+        index = record.index
+        self.known[index] = KEPT
+        self.records[index] = None
+        self.given[index] = record.input
+        self.began_at[index] = record.tried_at or 0.0
+        self.ended_at[index] = at
+        self.due_steps[index] = record.step
+        self.end_steps[index] = step
+
+    def edge(self, number: int) -> int:
+        """The state of an edge: it settled when its source ended."""
+        source = self.plan.sources[number]
+        if self.known[source] != KEPT:
+            record = self.records[source]
+            if record is None or record.stage is not Stage.ENDED:
+                return UNSETTLED
+        outputs = self.outputs[source]
+        if outputs is not None and self.plan.ports[number] in outputs:
+            return DELIVERED
+        return TAINTED if source in self.tainted else SKIPPED
+
+    def node_io(self, index: int) -> NodeIO:
+        """A node as results show it; one that is not due yet is pending."""
+        node = self.plan.nodes[index]
+        known = self.known[index]
+        if known == FUTURE:
+            return NodeIO(self.prefix + node.id, node.id, node.type, NodeStatus.PENDING)
+        record = self.records[index]
+        if record is not None:
+            return record.to_node_io()
+        outputs = self.outputs[index] or {}
+        began, ended = self.began_at[index], self.ended_at[index]
+        return NodeIO(
+            self.prefix + node.id,
+            node.id,
+            node.type,
+            NodeStatus.SUCCEEDED,
+            self.given[index],
+            outputs.get("main"),
+            outputs,
+            None,
+            (Attempt(1, began, ended),),
+            (),
+            began,
+            ended,
+        )
 
     def inputs_for(self, index: int) -> tuple[Json, Mapping[str, Json] | None]:
         """The value on ``main``, and all inputs where there are others (rule 5)."""
@@ -279,45 +382,38 @@ class Frame:
         counted = self.counted.get(index)
         if by_input is None:
             if len(edges) == 1:
-                source, port = plan.sources[edges[0]], plan.ports[edges[0]]
-                return self.records[source].outputs[port], None  # type: ignore[index,union-attr]  # delivered, so it is there
+                return self.outputs[plan.sources[edges[0]]][plan.ports[edges[0]]], None  # type: ignore[index]  # delivered, so it is there
             return self.gather(edges, counted), None
         inputs: dict[str, Json] = {}
         for name, numbers in by_input.items():
-            if len(numbers) == 1:
-                if self.edges[numbers[0]] == DELIVERED and (counted is None or numbers[0] in counted):
-                    source, port = plan.sources[numbers[0]], plan.ports[numbers[0]]
-                    inputs[name] = self.records[source].outputs[port]  # type: ignore[index,union-attr]  # as above
-            else:
+            if len(numbers) > 1:
                 inputs[name] = self.gather(numbers, counted)
+            elif self.edge(numbers[0]) == DELIVERED and (counted is None or numbers[0] in counted):
+                inputs[name] = self.outputs[plan.sources[numbers[0]]][plan.ports[numbers[0]]]  # type: ignore[index]  # as above
         return inputs.get("main"), inputs
 
     def gather(self, numbers: Sequence[int], counted: list[int] | None) -> dict[str, Json]:
         """What several edges of one input delivered, by their keys."""
-        states, plan, records = self.edges, self.plan, self.records
+        plan, given = self.plan, self.outputs
         sources, ports, keys = plan.sources, plan.ports, plan.keys
         result: dict[str, Json] = {}
         for number in numbers:
-            if states[number] == DELIVERED and (counted is None or number in counted):
-                result[keys[number]] = records[sources[number]].outputs[ports[number]]  # type: ignore[index,union-attr]  # delivered
+            outputs = given[sources[number]]
+            if outputs is not None and (port := ports[number]) in outputs and (counted is None or number in counted):
+                result[keys[number]] = outputs[port]
         return result
 
     def terminal_output(self) -> Json:
         """The answer without an ``output`` template (rule 11)."""
         terminals = self.plan.terminals
-        records = self.records
         if len(terminals) == 1:
-            record = records[terminals[0]]
-            return record.outputs.get("main") if record is not None and record.outputs is not None else None
-        nodes = self.plan.nodes
-        return {
-            nodes[i].id: record.outputs.get("main")
-            for i in terminals
-            if (record := records[i]) is not None and record.outputs is not None
-        }
+            outputs = self.outputs[terminals[0]]
+            return outputs.get("main") if outputs is not None else None
+        names = self.plan.names
+        return {names[i]: outputs.get("main") for i in terminals if (outputs := self.outputs[i]) is not None}
 
-    def all_records(self) -> Iterator[Record]:
-        """Every record in document order, what is inside one after it."""
+    def live_records(self) -> Iterator[Record]:
+        """Every record outside the columns in document order, what is inside one after it."""
         for record in self.records:
             if record is not None:
                 yield from _with_inner(record)
@@ -331,7 +427,7 @@ def _with_inner(record: Record) -> Iterator[Record]:
     for item in record.items or ():
         yield from _with_inner(item)
     for frame in record.frames or ():
-        yield from frame.all_records()
+        yield from frame.live_records()
 
 
 @attrs.frozen
@@ -365,7 +461,7 @@ class Scope:
         index = frame.plan.index.get(name)
         if index is None:
             return _OUTSIDE if name in frame.plan.outside else None
-        record = frame.records[index]
+        record = frame.at(index)
         if record is None:
             return _NOT_RUN
         status = record.status_at(self.step)
