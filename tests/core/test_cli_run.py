@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sys
 import textwrap
 from datetime import datetime
@@ -289,6 +290,12 @@ def test_a_timeout_on_the_command_line_wins(run):
     assert code == 1
     assert "error: the execution failed: timeout" in out
     assert re.search(r"… a +waits until .* \(in 30.0 s\)", out)
+
+
+def test_the_handlers_of_the_process_are_as_they_were(run):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    run(ORDER, "-q", "--input", '{"qty": 1}')
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 # --- signals --------------------------------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from orchestrator_core import Engine, MemoryJournal, NodeContext, PluginError, hookimpl, hookspecs, node_type, setting
-from orchestrator_core.events import NodeDue
+from orchestrator_core.events import ExecutionEnded, NodeDue
 from orchestrator_core.plugins import make_manager
 from orchestrator_core.testing import check_journal, check_node_type, simulate
 from orchestrator_core.testing import workflows as drawn_workflows
+from orchestrator_core.types import ExecutionStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -114,8 +115,12 @@ async def test_the_journal_contract_catches_one_that_never_conflicts() -> None:
 async def test_the_memory_journal_forgets_the_oldest() -> None:
     journal = MemoryJournal(keep=2)
     for name in ("a", "b", "c"):
-        await journal.append("t", name, 0, 0, [NodeDue(0.0, "x")])
-    assert [len(await journal.read("t", name)) for name in ("a", "b", "c")] == [0, 1, 1]
+        await journal.append("t", name, 0, 0, [NodeDue(0.0, "x"), ExecutionEnded(0.0, ExecutionStatus.SUCCEEDED)])
+    await journal.append("t", "running", 0, 0, [NodeDue(0.0, "x")])
+    for name in ("d", "e"):
+        await journal.append("t", name, 0, 0, [ExecutionEnded(0.0, ExecutionStatus.SUCCEEDED)])
+    kept = [len(await journal.read("t", name)) for name in ("a", "b", "c", "running", "d", "e")]
+    assert kept == [0, 0, 0, 1, 1, 1], "what has not ended is kept"
 
 
 # --- plugins ------------------------------------------------------------------------------------------------------------

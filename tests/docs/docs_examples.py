@@ -63,6 +63,7 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _ELLIPSIS = doctest.ELLIPSIS
+PATIENCE = 120  # seconds for one page
 
 
 class Wrong(AssertionError):
@@ -266,8 +267,16 @@ def _run(command: str, state: State) -> tuple[int, str]:
         words[0] = sys.executable
     elif words[0] == "pytest":
         words[:1] = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    # As in CI, Hypothesis draws the same examples each time: whether a page is right does not depend on chance.
+    surroundings = {**os.environ, "CI": "true", "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(
-        words, cwd=state.directory, capture_output=True, text=True, timeout=120, check=False, encoding="utf-8"
+        words,
+        cwd=state.directory,
+        env=surroundings,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=False,
     )
     return done.returncode, done.stdout + done.stderr
 

@@ -6,9 +6,19 @@ import signal
 from pathlib import Path
 
 import pytest
-from docs_examples import EXECUTED, MODULES, PAGES, ROOT, SHOWN, Wrong, check_shown, fences, run_module, run_page
-
-PATIENCE = 120  # seconds for one page
+from docs_examples import (
+    EXECUTED,
+    MODULES,
+    PAGES,
+    PATIENCE,
+    ROOT,
+    SHOWN,
+    Wrong,
+    check_shown,
+    fences,
+    run_module,
+    run_page,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -231,10 +231,7 @@ def test_public_methods_are_documented():
         if inspect.isclass(kind) and kind.__module__.startswith("orchestrator_core"):
             for member, value in vars(kind).items():
                 if not member.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
-                    # Protocols for what others bring may tell it in their own docstring.
-                    assert inspect.getdoc(value) or name in {"HttpClient", "HttpResponse", "Services"}, (
-                        f"{name}.{member}"
-                    )
+                    assert inspect.getdoc(value), f"{name}.{member} has no docstring"
 
 
 def test_the_glossary_has_the_words_and_no_others():

@@ -56,5 +56,5 @@ def test_the_first_commands_of_the_readme():
 
 def test_no_page_names_a_place_of_one_machine():
     for page in PAGES:
-        found = re.findall(r"(?:/home/|/root/|/opt/|/work/|/tmp/)\w+", page.read_text(encoding="utf-8"))
+        found = re.findall(r"(?<![\w.:/}-])/(?:home|root|opt|tmp|usr|var|srv)/\w+", page.read_text(encoding="utf-8"))
         assert not found, f"{page}: {found}"

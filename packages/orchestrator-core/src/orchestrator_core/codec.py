@@ -22,6 +22,7 @@ from orchestrator_core.types import Duration, Json
 
 __all__ = [
     "MAX_DEPTH",
+    "MAX_VALUES",
     "check_json",
     "child_place",
     "copy_json",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 MAX_DEPTH = 64
+MAX_VALUES = 2_000_000
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -48,6 +50,9 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 _SCALARS = (str, int, float, bool, NoneType)
+# Nothing can be wrong with these.
+_PLAIN = frozenset({bool, NoneType})
+_MAX_INT = 10**1000
 
 
 # --- times and durations ----------------------------------------------------------------------------------------------
@@ -64,7 +69,9 @@ def parse_duration(value: Any) -> Duration:
             raise ValueError(f"{value} is no duration: it must be 0 or more seconds")
         return Duration(float(value))
     if isinstance(value, str) and _DURATION.fullmatch(value):
-        return Duration(sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(value)))
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(value))
+        if seconds < float("inf"):
+            return Duration(seconds)
     raise ValueError(f'{value!r} is no duration: give seconds as a number, or text such as "15m", "1h30m", "7d"')
 
 
@@ -106,8 +113,16 @@ def child_place(place: str, key: str | int) -> str:
     return f"{place}.{key}" if _IDENTIFIER.fullmatch(key) else f"{place}[{json.dumps(key)}]"
 
 
-def check_json(value: Any, place: str = "$", depth: int = 0) -> Fault | None:
-    """The first thing in a Python value that JSON cannot hold, or ``None``."""
+def check_json(value: Any, place: str = "$") -> Fault | None:
+    """The first thing in a Python value that JSON cannot hold, or ``None``.
+
+    Also refused: nesting deeper than :data:`MAX_DEPTH`, more than :data:`MAX_VALUES` values, and whole numbers too long
+    to be written as text.
+    """
+    return _check(value, place, 0, [MAX_VALUES])
+
+
+def _check(value: Any, place: str, depth: int, left: list[int]) -> Fault | None:
     kind = type(value)
     if kind is str:
         return (
@@ -115,15 +130,21 @@ def check_json(value: Any, place: str = "$", depth: int = 0) -> Fault | None:
             if _SURROGATE.search(value)
             else None
         )
-    if kind is int or kind is bool or value is None:
+    if kind is bool or value is None:
         return None
+    if kind is int:
+        return Fault("a whole number this long is not JSON for anybody else", place) if abs(value) >= _MAX_INT else None
     if kind is float:
         return None if value - value == 0 else Fault(f"{value} is not JSON: use null or a text", place)
-    if depth >= MAX_DEPTH:
-        return Fault(f"nested deeper than {MAX_DEPTH}", place)
+    if kind is list or kind is tuple or kind is dict:
+        if depth >= MAX_DEPTH:
+            return Fault(f"nested deeper than {MAX_DEPTH}", place)
+        left[0] -= len(value)
+        if left[0] < 0:
+            return Fault(f"holds more than {MAX_VALUES:,} values: hand large data on as blobs", place)
     if kind is list or kind is tuple:
         for index, item in enumerate(value):
-            if fault := check_json(item, child_place(place, index), depth + 1):
+            if type(item) not in _PLAIN and (fault := _check(item, child_place(place, index), depth + 1, left)):
                 return fault
         return None
     if kind is dict:
@@ -132,7 +153,7 @@ def check_json(value: Any, place: str = "$", depth: int = 0) -> Fault | None:
                 return Fault(f"key {key!r} is a {type(key).__name__}: keys are texts", place)
             if _SURROGATE.search(key):
                 return Fault("a key holds half of a surrogate pair, which is no character", place)
-            if fault := check_json(item, child_place(place, key), depth + 1):
+            if type(item) not in _PLAIN and (fault := _check(item, child_place(place, key), depth + 1, left)):
                 return fault
         return None
     hint = (
@@ -191,7 +212,7 @@ def parse_json(text: str | bytes) -> Json:
 def _check_nesting(text: str) -> None:
     """Refuse deep nesting before the parser recurses: brackets outside strings, counted."""
     depth = 0
-    for match in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text):
+    for match in re.finditer(r'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[{]|[\]}]', text, re.DOTALL):
         character = match.group()[0]
         if character in "[{":
             depth += 1

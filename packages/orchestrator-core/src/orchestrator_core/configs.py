@@ -15,7 +15,7 @@ from orchestrator_core.expressions import Code, ExpressionError, Names, Template
 from orchestrator_core.nodes import NodeType
 from orchestrator_core.types import Json
 
-__all__ = ["Evaluator", "Expression", "PreparedConfig", "config_schema", "prepare_config"]
+__all__ = ["Evaluator", "Expression", "PreparedConfig", "config_schema", "prepare_config", "structure_config"]
 
 
 class Evaluator(Protocol):

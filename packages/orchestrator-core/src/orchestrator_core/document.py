@@ -82,7 +82,8 @@ class Workflow:
     output: Json = None
     version: int | None = None
     # Its graph has been checked: what is immutable need not be checked twice.
-    _checked: bool = attrs.field(default=False, eq=False, repr=False, alias="_checked")
+    # Not an argument: what is made from it by `attrs.evolve` is checked anew.
+    _checked: bool = attrs.field(default=False, init=False, eq=False, repr=False)
 
     @classmethod
     def load(cls, path: str | Path) -> Workflow:
@@ -129,6 +130,8 @@ class Workflow:
         Raises:
             DocumentError: With every fault and its place.
         """
+        if fault := codec.check_json(document):
+            raise DocumentError([fault])
         missing = [
             Fault(f"is missing: {hint}", f"$.{key}")
             for key, hint in (("schema", "write `schema: 1`"), ("id", "name the workflow"), ("nodes", "list the nodes"))
@@ -140,7 +143,13 @@ class Workflow:
         faults = list(check(workflow))
         if faults:
             raise DocumentError(faults)
-        return attrs.evolve(workflow, _checked=True)
+        object.__setattr__(workflow, "_checked", True)
+        return workflow
+
+    @property
+    def checked(self) -> bool:
+        """Whether it was read from a document, and so is known to be well-formed."""
+        return self._checked
 
     def to_dict(self) -> dict[str, Json]:
         """The document as JSON values; what stands at its default is left out."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from orchestrator_core.codec import child_place, dump_json
+from orchestrator_core.codec import MAX_DEPTH, child_place, dump_json
 from orchestrator_core.state import ABSENT, Scope
 from orchestrator_core.types import Json
 
@@ -148,7 +148,7 @@ _TOKEN = re.compile(
 )
 # How to write braces that are no template.
 _BRACES = '{{ "{{" }}'
-_INT = re.compile(r"0|[1-9]\d{0,15}")
+_INT = re.compile(r"0|[1-9]\d{0,14}")
 _WORDS: Mapping[str, Any] = {"true": True, "false": False, "null": None, "undefined": ABSENT}
 # After one of these names a slash begins a regular expression, not a division.
 _BEFORE_REGEX = frozenset(["return", "typeof", "in", "of", "instanceof", "new", "delete", "void", "case"])
@@ -340,8 +340,10 @@ def _scan_regex(text: str, position: int, place: str) -> int:
     return match.end()
 
 
-def _scan_backticks(text: str, position: int, place: str) -> tuple[int, list[Token]]:
+def _scan_backticks(text: str, position: int, place: str, depth: int = 0) -> tuple[int, list[Token]]:
     tokens: list[Token] = []
+    if depth > MAX_DEPTH:
+        raise ExpressionError(f"{place}: texts in backticks are nested deeper than {MAX_DEPTH}")
     position += 1
     while position < len(text):
         if text[position] == "\\":
@@ -349,21 +351,21 @@ def _scan_backticks(text: str, position: int, place: str) -> tuple[int, list[Tok
         elif text[position] == "`":
             return position + 1, tokens
         elif text.startswith("${", position):
-            inner, position = _scan_until_brace(text, position + 2, place)
+            inner, position = _scan_until_brace(text, position + 2, place, depth)
             tokens += inner
         else:
             position += 1
     raise ExpressionError(f"{place}: a text in backticks is never closed")
 
 
-def _scan_until_brace(text: str, position: int, place: str) -> tuple[list[Token], int]:
+def _scan_until_brace(text: str, position: int, place: str, nested: int) -> tuple[list[Token], int]:
     depth = 0
     tokens: list[Token] = [("mark", "(")]
     while position < len(text):
         if text[position] == "}" and depth == 0:
             return [*tokens, ("mark", ")")], position + 1
         if text[position] == "`":
-            end, inner = _scan_backticks(text, position, place)
+            end, inner = _scan_backticks(text, position, place, nested + 1)
             tokens += inner
             position = end
             continue
@@ -399,21 +401,30 @@ def _analyse(source: str, tokens: list[Token], place: str) -> Code:
 
 
 def _parameters(tokens: list[Token]) -> Iterator[str]:
-    """The names before ``=>``: ``x => …`` and ``({a, b}, c) => …``."""
-    for number, (_, word) in enumerate(tokens):
-        if word != "=>" or number == 0:
+    """The names before ``=>``: ``x => …`` and ``({a, b}, c) => …``. Linear: what was told once is jumped over."""
+    opened: list[int] = []
+    begins: dict[int, int] = {}  # a closing parenthesis -> the one it closes
+    told: set[int] = set()
+    for number, (kind, word) in enumerate(tokens):
+        if kind != "mark":
             continue
-        if tokens[number - 1][1] != ")":
-            yield tokens[number - 1][1]
-            continue
-        depth, at = 0, number - 1
-        while at >= 0:
-            depth += (tokens[at][1] == ")") - (tokens[at][1] == "(")
-            if tokens[at][0] == "name":
-                yield tokens[at][1]
-            if depth == 0:
-                break
-            at -= 1
+        if word == "(":
+            opened.append(number)
+        elif word == ")" and opened:
+            begins[number] = opened.pop()
+        elif word == "=>" and number:
+            last = number - 1
+            if last not in begins:
+                yield tokens[last][1]
+                continue
+            at = last
+            while at > begins[last]:
+                if at in told:
+                    at = begins[at]
+                elif tokens[at][0] == "name":
+                    yield tokens[at][1]
+                at -= 1
+            told.add(last)
 
 
 def _node_after(tokens: list[Token]) -> str | None:
@@ -428,7 +439,7 @@ def _node_after(tokens: list[Token]) -> str | None:
 def _literal(kind: str, token: str) -> tuple[Any] | None:
     if kind == "name" and token in _WORDS:
         return (_WORDS[token],)
-    if kind == "number" and (_INT.fullmatch(token) or re.fullmatch(r"\d+\.\d+", token)):
+    if kind == "number" and (_INT.fullmatch(token) or re.fullmatch(r"(?:0|[1-9]\d{0,14})\.\d+", token)):
         return (int(token) if token.isdecimal() else float(token),)
     if kind == "text" and token[0] != "`":
         return _text_literal(token)
@@ -594,7 +605,10 @@ def _unit(value: str, number: int) -> Any:
         return value[number] if number < len(value) else ABSENT
     units = value.encode("utf-16-le", "surrogatepass")
     unit = units[2 * number : 2 * number + 2]
-    return unit.decode("utf-16-le", "surrogatepass") if unit else ABSENT
+    character = unit.decode("utf-16-le", "surrogatepass") if unit else ABSENT
+    if isinstance(character, str) and "\ud800" <= character <= "\udfff":
+        raise ExpressionError(f"character {number} is half of a surrogate pair, which is no character by itself")
+    return character
 
 
 def text_of(value: Any, source: str = "") -> str:

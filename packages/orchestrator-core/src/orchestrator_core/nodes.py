@@ -39,6 +39,8 @@ __all__ = [
 NodeFunction = Callable[..., Awaitable[Json]]
 Ports = Sequence[str] | Callable[[Mapping[str, Json]], Sequence[str] | None] | None
 
+# Some thirty thousand years: no time beyond it is meant.
+_FAR = 1e12
 _TYPE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}(\.[a-z][a-z0-9_-]{0,63})?")
 
 
@@ -184,16 +186,31 @@ class HttpResponse(Protocol):
     status_code: int
 
     @property
-    def headers(self) -> Any: ...
+    def headers(self) -> Any:
+        """The headers, a mapping that ignores case."""
+        ...
+
     @property
-    def content(self) -> bytes: ...
+    def content(self) -> bytes:
+        """The body, decompressed."""
+        ...
 
 
 class HttpClient(Protocol):
     """What ``ctx.http`` is: an ``httpx.AsyncClient`` that already refuses forbidden addresses."""
 
-    async def request(self, method: str, url: Any, **arguments: Any) -> Any: ...
-    async def aclose(self) -> None: ...
+    async def request(self, method: str, url: Any, **arguments: Any) -> Any:
+        """Send a request and read the whole response; arguments as of ``httpx.AsyncClient.request``.
+
+        Raises:
+            NodeError: The address is refused, or the response breaks the policy.
+            Exception: What httpx raises where the connection fails.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections; the engine calls it when it is closed."""
+        ...
 
 
 @attrs.frozen
@@ -317,14 +334,32 @@ class Services(Protocol):
     """What stands behind a :class:`NodeContext`; an engine has one, a test kit another."""
 
     @property
-    def http(self) -> HttpClient: ...
+    def http(self) -> HttpClient:
+        """The HTTP client."""
+        ...
+
     @property
-    def blobs(self) -> Blobs: ...
+    def blobs(self) -> Blobs:
+        """The store of bytes."""
+        ...
+
     @property
-    def secrets(self) -> Mapping[str, str]: ...
+    def secrets(self) -> Mapping[str, str]:
+        """The secrets by name."""
+        ...
+
     @property
-    def callables(self) -> Mapping[str, Callable[..., Any]]: ...
-    def language(self, name: str) -> Language: ...
+    def callables(self) -> Mapping[str, Callable[..., Any]]:
+        """The functions that ``call`` nodes may name."""
+        ...
+
+    def language(self, name: str) -> Language:
+        """A language for user code.
+
+        Raises:
+            OrchestratorError: It is not installed.
+        """
+        ...
 
 
 class WaitRequested(BaseException):
@@ -333,6 +368,17 @@ class WaitRequested(BaseException):
     def __init__(self, wait: Wait) -> None:
         super().__init__(wait)
         self.wait = wait
+
+
+def _seconds(value: Any, where: str) -> float:
+    """A time that a timer can be set to.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < _FAR:
+        raise ValueError(f"{where}: {value!r} is no number of seconds")
+    return float(value)
 
 
 class Log:
@@ -458,15 +504,18 @@ class NodeContext:
 
     def wait_until(self, time: float) -> NoReturn:
         """End the attempt without spending it; the function runs again at ``time`` (seconds since 1970)."""
-        raise WaitRequested(Wait(until=time))
+        raise WaitRequested(Wait(until=_seconds(time, "wait_until")))
 
     def wait_for(self, seconds: float) -> NoReturn:
         """End the attempt without spending it; the function runs again after so many seconds."""
-        raise WaitRequested(Wait(until=self.now + seconds))
+        raise WaitRequested(Wait(until=self.now + _seconds(seconds, "wait_for")))
 
     def wait_for_signal(self, name: str, *, expires: float | None = None) -> NoReturn:
         """End the attempt without spending it, until a signal of this name comes or ``expires`` seconds are over."""
-        raise WaitRequested(Wait(signal=name, expires=None if expires is None else self.now + expires))
+        if not isinstance(name, str):
+            raise TypeError(f"wait_for_signal: a signal's name is a text, not {name!r}")
+        due = None if expires is None else self.now + _seconds(expires, "wait_for_signal")
+        raise WaitRequested(Wait(signal=name, expires=due))
 
     async def run_code(
         self,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from orchestrator_core import document
-from orchestrator_core.configs import prepare_config
+from orchestrator_core.configs import prepare_config, structure_config
 from orchestrator_core.document import Workflow, body_of
 from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.expressions import ROOTS, ExpressionError, Template, compile_template, references
@@ -29,6 +29,12 @@ def validate(workflow: Workflow, registry: Registry, *, stored: Mapping[str, Wor
         registry: The node types and languages at hand.
         stored: The workflows that ``workflow`` nodes may name; ``None``: not known, their names are not judged.
     """
+    if not workflow.checked:
+        try:
+            # Made in Python: its types are judged as if it were read from a document.
+            workflow = Workflow.from_dict(workflow.to_dict())
+        except DocumentError as error:
+            return list(error.faults)
     return list(_Check(registry, stored).graph(workflow, "$", depth=0, items=False))
 
 
@@ -133,12 +139,10 @@ class _Check:
             yield Fault(f"{error.message}{line}", f"{place}.source")
 
     def _group(self, node: Node, kind: NodeType, place: str, *, depth: int, items: bool) -> Iterator[Fault]:
-        rest = {key: value for key, value in node.config.items() if key not in {"body", "until"}}
-        shape = dict(rest)
-        if "body" in node.config:
-            shape["body"] = {}
+        # What steers a group is fixed when the execution starts: nothing but `until` is a template.
+        shape = {key: {} if key == "body" else value for key, value in node.config.items()}
         try:
-            prepare_config(kind, shape, place)
+            structure_config(shape, kind.config, place)
         except DocumentError as error:
             yield from error.faults
             return
@@ -147,7 +151,7 @@ class _Check:
             if name not in self.stored:
                 known = ", ".join(sorted(self.stored)) or "none"
                 yield Fault(f"there is no workflow {name!r} (there are {known})", f"{place}.workflow")
-            elif cycle := self._calls(str(name), (str(name),)):
+            elif cycle := self._circle(str(name)):
                 yield Fault(f"workflows call each other in a circle: {' -> '.join(cycle)}", f"{place}.workflow")
         if "body" not in node.config:
             return
@@ -162,15 +166,26 @@ class _Check:
         if until is not None:
             yield from self._template(until, f"{place}.until", _Upstream(body), None, items=inside)
 
-    def _calls(self, name: str, path: tuple[str, ...]) -> tuple[str, ...] | None:
-        """A circle among stored workflows that begins with ``path``."""
-        workflow = (self.stored or {}).get(name)
-        for called in _called(workflow.nodes) if workflow is not None else ():
+    def _circle(self, name: str) -> list[str] | None:
+        """A circle among the stored workflows that can be reached from one of them."""
+        stored = self.stored or {}
+        path: list[str] = []
+        done: set[str] = set()
+
+        def visit(called: str) -> list[str] | None:
             if called in path:
-                return (*path[path.index(called) :], called)
-            if found := self._calls(called, (*path, called)):
-                return found
-        return None
+                return [*path[path.index(called) :], called]
+            workflow = stored.get(called)
+            if called in done or workflow is None:
+                return None
+            path.append(called)
+            for other in _called(workflow.nodes):
+                if found := visit(other):
+                    return found
+            done.add(path.pop())
+            return None
+
+        return visit(name)
 
     def _template(
         self, value: Json, place: str, upstream: _Upstream, node: str | None, *, items: bool
@@ -225,10 +240,18 @@ def _no_settings_needed(kind: NodeType) -> bool:
     ) and not hasattr(kind.config, "__attrs_post_init__")
 
 
-def _called(nodes: Sequence[Node]) -> Iterator[str]:
+def _called(nodes: Iterable[Any]) -> Iterator[str]:
+    """The stored workflows that nodes name, those in the bodies of groups included."""
     for node in nodes:
-        if node.type == "workflow" and isinstance(node.config.get("workflow"), str):
-            yield node.config["workflow"]
+        config = node.config if isinstance(node, Node) else node.get("config") if isinstance(node, Mapping) else None
+        if not isinstance(config, Mapping):
+            continue
+        kind = node.type if isinstance(node, Node) else node.get("type")
+        if kind == "workflow" and isinstance(config.get("workflow"), str):
+            yield config["workflow"]
+        body = config.get("body")
+        if isinstance(body, Mapping) and isinstance(body.get("nodes"), list):
+            yield from _called(body["nodes"])
 
 
 def _edges(workflow: Workflow, types: Mapping[str, NodeType], place: str) -> Iterator[Fault]:

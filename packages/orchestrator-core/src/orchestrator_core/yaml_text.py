@@ -29,6 +29,8 @@ __all__ = ["Lines", "dump_yaml", "parse_yaml"]
 # The line (from 1) on which the value of a place begins.
 Lines = Mapping[str, int]
 
+# Longer numbers cannot be written as text again.
+_MAX_DIGITS = 1000
 # Aliases may repeat this many values in all before the document is taken for a bomb.
 _MAX_ALIASED = 10_000
 
@@ -47,6 +49,8 @@ def _yaml_scalar(text: str) -> Json:
     if text in _YAML_WORDS:
         return _YAML_WORDS[text]
     if _YAML_INT.fullmatch(text):
+        if len(text) > _MAX_DIGITS:
+            raise ValueError(f"a number of {len(text)} digits is too long")
         base = {"0o": 8, "0x": 16}.get(text[:2], 10)
         return int(text[2:], base) if base != 10 else int(text)
     if _YAML_FLOAT.fullmatch(text):
@@ -125,7 +129,6 @@ class _YamlReader:
 _YAML_PLAIN_TAGS = {
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")
 }
-_YAML_TAGGED = re.compile(r"(?:^|[\s\[{,:-])!(?:!|<|[A-Za-z])", re.MULTILINE)
 
 
 def parse_yaml(text: str | bytes) -> tuple[Json, Lines]:
@@ -140,20 +143,22 @@ def parse_yaml(text: str | bytes) -> tuple[Json, Lines]:
     loader_class = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     reader = _YamlReader()
     try:
+        if isinstance(text, str):
+            text = text.encode()
+        fault = _judge_events(text, loader_class)
+        if fault is not None:
+            raise DocumentError([fault])
         loader = loader_class(text)
         try:
-            explicit = _explicit_tags(text, loader_class)
             node = loader.get_single_node()
         finally:
             loader.dispose()
-        if explicit is not None:
-            raise DocumentError([explicit])
         value = reader.value(node, "$") if node is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.context, error.problem) if part)
         raise DocumentError([Fault(f"not YAML: {what}", line=mark.line + 1 if mark is not None else None)]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeError) as error:
         raise DocumentError([Fault(f"not YAML: {str(error).splitlines()[0]}")]) from None
     except RecursionError:
         raise DocumentError([Fault(f"nested deeper than {MAX_DEPTH}")]) from None
@@ -164,12 +169,19 @@ def parse_yaml(text: str | bytes) -> tuple[Json, Lines]:
     return value, reader.lines
 
 
-def _explicit_tags(text: str | bytes, loader_class: Any) -> Fault | None:
-    """The first explicit tag: ``!!str 5`` resolves to a plain tag and cannot be told from text afterwards."""
-    source = text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text
-    if not _YAML_TAGGED.search(source):
-        return None
+def _judge_events(text: str | bytes, loader_class: Any) -> Fault | None:
+    """What can be told from the events alone, before anything recurses: deep nesting, explicit tags.
+
+    An explicit tag (``!!str 5``) may resolve to a plain one and cannot be told from a plain value afterwards.
+    """
+    depth = 0
     for event in yaml.parse(text, Loader=loader_class):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                return Fault(f"nested deeper than {MAX_DEPTH}", line=_line(event))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
         tag = getattr(event, "tag", None)
         if tag is not None:
             return Fault(f"tag {tag} is not allowed: documents hold JSON's types only", line=_line(event))

@@ -339,7 +339,7 @@ class _Watch:
             await anyio.sleep(_QUIET)
             waiting = self.execution.status is ExecutionStatus.WAITING
             if waiting and progress.stuck and progress.serial == before and not self.interrupts.code:
-                pass
+                self.stuck = self.given_up = True
                 self.done.set()
                 return
 
