@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
 
 import anyio
 import click
@@ -64,7 +62,10 @@ def _load(file: str) -> Loaded:
 
 async def _judge(loaded: list[Loaded]) -> list[list[Fault]]:
     async with Engine() as engine:
-        stored = _Stored({one.workflow.id: one.workflow for one in loaded if one.workflow is not None})
+        known = {one.workflow.id: one.workflow for one in loaded if one.workflow is not None}
+        called = {name for workflow in known.values() for name in called_workflows(workflow.nodes)}
+        # A store may have what is not among the files: for each of those an empty one stands in.
+        stored = {name: Workflow(id=name, nodes=()) for name in called} | known
         faults = []
         for one in loaded:
             if one.workflow is None:
@@ -74,29 +75,6 @@ async def _judge(loaded: list[Loaded]) -> list[list[Fault]]:
             faults.append(with_lines(found, one.lines))
             if len(loaded) > 1:
                 for name in dict.fromkeys(called_workflows(one.workflow.nodes)):
-                    if stored.get(name) is None:
+                    if name not in known:
                         complain(f"{one.file}: note: calls the workflow {name!r}, which is not among these files")
         return faults
-
-
-class _Stored(Mapping[str, Workflow]):
-    """The workflows at hand, which says of every other one that it exists as well: a store may have it."""
-
-    def __init__(self, known: dict[str, Workflow]) -> None:
-        self._known = known
-
-    def __getitem__(self, name: str) -> Workflow:
-        return self._known[name]
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._known)
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The workflow, where it is at hand."""
-        return self._known.get(name, default)
