@@ -72,7 +72,8 @@ def parse_duration(value: Any) -> Duration:
         seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(value))
         if seconds < float("inf"):
             return Duration(seconds)
-    raise ValueError(f'{value!r} is no duration: give seconds as a number, or text such as "15m", "1h30m", "7d"')
+    shown = json.dumps(value) if isinstance(value, str | bool) or value is None else value
+    raise ValueError(f'{shown} is no duration: give seconds as a number, or text such as "15m", "1h30m", "7d"')
 
 
 def format_duration(seconds: float) -> str:
@@ -359,8 +360,11 @@ def _union_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], 
         objects = [f for m, f in zip(members, failures, strict=True) if attrs.has(m) and isinstance(value, dict)]
         if len(objects) == 1 or len(failures) == 1:
             raise (objects or failures)[0]
-        texts = " or ".join(dict.fromkeys(_plain_text(f) for f in failures if not isinstance(f, ExceptionGroup)))
-        raise ValueError(texts or f"fits none of {len(members)} forms")
+        wanted = [_plain_text(f) for f in failures if not isinstance(f, ExceptionGroup)]
+        given = f", not {_kind_of(value)}"
+        texts = " or ".join(dict.fromkeys(text.removesuffix(given) for text in wanted))
+        same = all(text.endswith(given) for text in wanted)
+        raise ValueError(f"must be {texts}{given if same else ''}" if texts else f"fits none of {len(members)} forms")
 
     return structure
 

@@ -87,9 +87,9 @@ class Registry:
 
     def hint(self, name: str) -> str:
         """What to do about an unknown type."""
-        near = [known for known in self.node_types if distance(known, name) <= 2]
-        if near:
-            return f"did you mean {near[0]!r}?"
+        near = min(self.node_types, key=lambda known: distance(known, name), default="")
+        if near and distance(near, name) <= 2:
+            return f"did you mean {near!r}?"
         prefix, dot, _ = name.partition(".")
         if dot:
             return f"install the package whose plugin is called {prefix!r}, and see `orchestrator nodes`"
