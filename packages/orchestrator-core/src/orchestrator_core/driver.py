@@ -147,7 +147,7 @@ class Driver:
         self._held: list[Command] = []  # to be carried out once what is unwritten is committed
         self._batch: tuple[list[Event], list[Command]] | None = None  # what is being written
         self._since = 0.0  # the time of the first unwritten event
-        self._committing = False
+        self._writing: anyio.Event | None = None  # set when the commit that is going on is over
         self._scopes: dict[str, anyio.CancelScope] = {}  # of the attempts that run
         self._busy: set[anyio.CancelScope] = set()  # of other jobs
         self._more: anyio.Event | None = None
@@ -213,10 +213,10 @@ class Driver:
 
     async def _commit(self) -> None:
         """Write what is to be written; whoever comes meanwhile leaves theirs to the one who writes."""
-        if self._committing:
+        if self._writing is not None:
             return
         engine, machine = self.engine, self.machine
-        self._committing = True
+        self._writing = anyio.Event()
         try:
             while not self.done and (self._batch or self._unwritten or self._held):
                 if self._batch is None:
@@ -233,7 +233,8 @@ class Driver:
         except Exception as error:  # noqa: BLE001 - whatever a journal or an observer raises ends the execution here
             self.stop(error)
         finally:
-            self._committing = False
+            self._writing.set()
+            self._writing = None
             if self._batch is not None and not self.done:
                 # The task was cancelled: somebody else writes the same again, which a journal takes for success.
                 engine.write_soon(self)
@@ -379,11 +380,19 @@ class Driver:
         if not prepared.pure:
             await self.receive(event)
         elif self._take(event):
-            written = not self._held and machine.ended is None and len(self._unwritten) < _MAX_UNWRITTEN
-            if written and event.at - self._since < _MAX_UNWRITTEN_TIME:
-                engine.write_soon(self)
-            else:
-                await self._commit()
+            await self._write_or_ride(event.at)
+
+    async def _write_or_ride(self, at: float) -> None:
+        """Commit what a pure attempt led to, or leave it to the next commit."""
+        few = len(self._unwritten) < _MAX_UNWRITTEN
+        if few and not self._held and self.machine.ended is None and at - self._since < _MAX_UNWRITTEN_TIME:
+            self.engine.write_soon(self)
+        elif few or self._writing is None:
+            await self._commit()
+        else:
+            # The journal is slower than the nodes: they wait for it, so that what a crash undoes stays bounded.
+            await self._writing.wait()
+            await self._commit()
 
     def _raised(self, error: BaseException, ctx: NodeContext, job: RunAttempt, prepared: Prepared) -> Event:
         """The event of an attempt that ended with an exception."""

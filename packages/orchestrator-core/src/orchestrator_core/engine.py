@@ -173,7 +173,8 @@ class Engine:
         self._drivers: dict[str, Driver] = {}
         self.ready: deque[tuple[Driver, Any]] = deque()  # jobs for workers
         self._unwritten: dict[Driver, None] = {}  # drivers with events that were not written yet, in order
-        self._coming = 0  # workers that were spawned and have not begun
+        self._coming = False  # whether a worker was spawned that has not begun
+        self._next: asyncio.Task[None] | None = None  # its task
         self._tasks: set[asyncio.Task[None]] = set()
         self._fatal: BaseException | None = None  # what a node function raised to end the program
         self._group: anyio.abc.TaskGroup | None = None
@@ -201,6 +202,7 @@ class Engine:
     ) -> None:
         """Stop what still runs. What is in the journal stays there, and can be resumed."""
         self._open = False
+        grouped = self._group is not None  # otherwise the task that raised it has told the event loop
         for driver in list(self._drivers.values()):
             driver.stop(OrchestratorError("the engine was closed before the execution ended"))
         if self._timer_scope is not None:
@@ -211,7 +213,7 @@ class Engine:
             self.ready.clear()
             self._unwritten.clear()
             self._timers.clear()
-            self._coming = 0
+            self._coming = False
             fatal, self._fatal = self._fatal, None
             with anyio.CancelScope(shield=True):
                 if self._http is not None:
@@ -219,19 +221,20 @@ class Engine:
                     self._http = None
                 for language in self.registry.languages.values():
                     await language.aclose()
-        if fatal is not None:
+        if fatal is not None and grouped:
             raise fatal
 
     async def _all_left(self) -> None:
         """Wait until every worker has gone: until every cancelled attempt has unwound."""
         if self._group is not None:
-            group, self._group = self._group, None
             try:
                 # Not told of an error of the body: a task group would wrap it in an ExceptionGroup.
-                await group.__aexit__(None, None, None)
+                await self._group.__aexit__(None, None, None)
             except BaseExceptionGroup:
                 if self._fatal is None:
                     raise
+            finally:
+                self._group = None
         with anyio.CancelScope(shield=True):
             while self._tasks:
                 await asyncio.wait(self._tasks)
@@ -433,8 +436,8 @@ class Engine:
     def wake(self) -> None:
         """See to it that somebody takes what is queued."""
         if (self.ready or self._unwritten) and not self._coming and self._open:
-            self._coming += 1
-            self._spawn(self._work())
+            self._coming = True
+            self._next = self._spawn(self._work())
 
     def write_soon(self, driver: Driver) -> None:
         """See to it that what a driver has not written is written once nothing quick is left to do."""
@@ -442,25 +445,26 @@ class Engine:
             self._unwritten[driver] = None
             self.wake()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         if self._group is not None:
             self._group.start_soon(_await, work)
-        else:
-            task = asyncio.get_running_loop().create_task(work)
-            self._tasks.add(task)
-            task.add_done_callback(self._left)
+            return None
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._left)
+        return task
 
     def _left(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # it has told the drivers: asyncio need not say that nobody has seen it
-        if not self._tasks:
-            # Whoever was cancelled before beginning has not said that it came.
-            self._coming = 0
+        if task is self._next:
+            # Cancelled from outside before it began.
+            self._coming, self._next = False, None
             self.wake()
 
     async def _work(self) -> None:
-        self._coming -= 1
+        self._coming, self._next = False, None
         ready, unwritten = self.ready, self._unwritten
         driver: Driver | None = None
         done = 0
@@ -477,9 +481,7 @@ class Engine:
                     else:
                         break
                     if (ready or unwritten) and not self._coming:
-                        # Should this job suspend, somebody else goes on.
-                        self._coming += 1
-                        self._spawn(self._work())
+                        self.wake()  # should this job suspend, somebody else goes on
                     try:
                         await driver.perform(job, scope)
                     except Exception as error:  # noqa: BLE001 - it ends this execution; the worker has others to serve
@@ -510,7 +512,11 @@ class Engine:
         """Keep a timer in the heap; the timer task sleeps until the earliest."""
         timers = self._timers
         if len(timers) >= self._compact_at:
-            timers[:] = [entry for entry in timers if entry[3].machine.has_timer(entry[4], entry[5], entry[0])]
+            timers[:] = [
+                entry
+                for entry in timers
+                if not entry[3].done and entry[3].machine.has_timer(entry[4], entry[5], entry[0])
+            ]
             heapify(timers)
             self._compact_at = max(1024, 2 * len(timers))
         self._timer_serial += 1
@@ -523,11 +529,25 @@ class Engine:
             self._timer_scope.cancel()
 
     async def _tick(self) -> None:
+        try:
+            await self._fire()
+        except Exception as error:  # noqa: BLE001 - without a clock nothing that waits would ever go on
+            self._timers.clear()
+            for driver in list(self._drivers.values()):
+                driver.stop(error)
+        finally:
+            self._timer_scope = None
+            self._timer_next = None
+            if self._timers and self._open:  # its task was cancelled from outside
+                self._timer_scope = anyio.CancelScope()
+                self._spawn(self._tick())
+
+    async def _fire(self) -> None:
         timers = self._timers
         while timers and self._open:
             entry = timers[0]
             due, _, _, driver, path, kind = entry
-            if not driver.machine.has_timer(path, kind, due):
+            if driver.done or not driver.machine.has_timer(path, kind, due):
                 heappop(timers)
                 continue
             self._timer_next = entry
@@ -538,8 +558,6 @@ class Engine:
                 driver.timer_fired(path, kind, due)
                 self.wake()
             await anyio.lowlevel.checkpoint()
-        self._timer_scope = None
-        self._timer_next = None
 
     # --- children ---------------------------------------------------------------------------------------------------
 
