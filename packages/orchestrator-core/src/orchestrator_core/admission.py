@@ -25,7 +25,7 @@ from orchestrator_core.fold import Fold, question_of
 from orchestrator_core.graph import Plan
 from orchestrator_core.state import Record, Stage
 
-__all__ = ["TRANSITIONS", "admit"]
+__all__ = ["TRANSITIONS", "admit", "exists"]
 
 # The stages of a record in which a fact about it means something. In any other it is stale.
 TRANSITIONS: Mapping[type[Any], frozenset[Stage]] = {
@@ -64,7 +64,7 @@ def admit(fold: Fold, event: Any, kind: type[Any]) -> Any:
 def _admit_other(fold: Fold, event: Any, kind: type[Any]) -> Any:
     path = event.path
     if kind is SignalReceived:
-        if not _exists(fold.plan, path):
+        if not exists(fold.plan, path):
             raise IllegalEvent(f"there is no node {path!r} to signal")
         return None if fold.ended is not None or event.id in fold.seen else fold
     if kind is CancelRequested and path == "":
@@ -78,7 +78,7 @@ def _admit_other(fold: Fold, event: Any, kind: type[Any]) -> Any:
         return frame if frame.asking == event.question and not frame.closed else None
     record = fold.find(path)
     if record is None:
-        if kind is CancelRequested and _exists(fold.plan, path):
+        if kind is CancelRequested and exists(fold.plan, path):
             return None
         raise IllegalEvent(f"{kind.__name__}: there is no {path!r} in this execution")
     if kind is ChildEnded:
@@ -95,7 +95,7 @@ def _admit_other(fold: Fold, event: Any, kind: type[Any]) -> Any:
 def _admit_timer(fold: Fold, event: TimerFired) -> Any:
     due = fold.timers.get((event.path, event.kind))
     if due is None:
-        if event.path != "" and not _exists(fold.plan, event.path):
+        if event.path != "" and not exists(fold.plan, event.path):
             raise IllegalEvent(f"there is no {event.path!r} to have a timer")
         return None
     if event.at < due:
@@ -111,7 +111,7 @@ def _was_asked(record: Record, question: str) -> bool:
     return asked is not None
 
 
-def _exists(plan: Plan | None, path: str) -> bool:
+def exists(plan: Plan | None, path: str) -> bool:
     """Whether the plan has a place for this path, whether or not it is due yet."""
     parts = path.split("/")
     while parts:

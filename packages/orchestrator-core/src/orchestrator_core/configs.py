@@ -80,16 +80,14 @@ class PreparedConfig:
     secret: bool
 
     async def make(self, names: Names, evaluator: Evaluator) -> Any:
-        """The instance for an attempt.
+        """A new instance for an attempt, which shares nothing with the document or with what others gave.
 
         Raises:
             ExpressionError: An expression failed.
             DocumentError: What came of the expressions does not fit the config class.
         """
-        if self.ready is not None:
-            return self.ready
         values = await evaluator.values(self.template.codes, names) if self.template.codes else []
-        raw = dict(self.template.build(values))
+        raw = codec.copy_json(dict(self.template.build(values)))
         for name, template in self.each.items():
             raw[name] = Expression(template, names, evaluator)
         return structure_config(raw, self.kind, "$.config")

@@ -6,9 +6,12 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import html
+import json
+import re
 import urllib.parse
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import anyio
@@ -57,6 +60,7 @@ _MAX_UNWRITTEN_TIME = 0.05
 
 _SCALARS = frozenset([str, int, bool, type(None)])
 _MAX_REPEATED = 100
+_FAR = 1e9  # seconds
 
 
 class Clock(Protocol):
@@ -111,6 +115,10 @@ class Host(Services, Protocol):
         """The driver of an execution is done."""
         ...
 
+    def stop(self, execution_id: str, failure: BaseException) -> None:
+        """Give an execution up."""
+        ...
+
     def start_timer(self, driver: Any, command: StartTimer) -> None:
         """Call the driver's ``timer_fired`` when a timer is due."""
         ...
@@ -150,6 +158,7 @@ class Driver:
         self._writing: anyio.Event | None = None  # set when the commit that is going on is over
         self._scopes: dict[str, anyio.CancelScope] = {}  # of the attempts that run
         self._busy: set[anyio.CancelScope] = set()  # of other jobs
+        self.children: set[str] = set()  # ids of child executions
         self._more: anyio.Event | None = None
         self._time = engine.clock.time
         self._observe = bool(engine.manager.hook.observe_event.get_hookimpls())
@@ -269,6 +278,8 @@ class Driver:
         if self._more is not None:
             self._more.set()
         self.engine.forget(self.machine.execution_id)
+        for child in self.children:
+            self.engine.stop(child, failure)
 
     async def read(self, after: int) -> Sequence[Event]:
         """Committed events."""
@@ -356,6 +367,7 @@ class Driver:
             machine.payload,
             machine.timers.get((path, "timeout")) if machine.timers else None,
             record.resumed,
+            prepared.pure,
         )
         self._scopes[path] = scope
         event: Event
@@ -365,7 +377,8 @@ class Driver:
                 config = await prepared.config.make(self._names(record.scope(), prepared.secret), self)
             result = await prepared.function(ctx, config, value)
             outputs = self._outputs(ctx, result, prepared)
-        except BaseException as error:  # whatever a node function raises fails its attempt
+        except BaseException as raised:  # whatever a node function raises fails its attempt
+            error = _unwrapped(raised)
             if not isinstance(error, (Exception, WaitRequested)) and not _is_stray(error, scope):
                 raise  # a cancelled scope, a cancelled task, or what is to end the program
             event = self._raised(error, ctx, job, prepared)
@@ -400,8 +413,9 @@ class Driver:
         if isinstance(error, WaitRequested):
             return AttemptWaited(self.now(), job.path, job.number, error.wait, logs)
         failure = _failure_of(error)
-        if prepared.secret:
-            failure = attrs.evolve(failure, message=self._masked(failure.message), data=self._masked(failure.data))
+        if prepared.secret or ctx.saw_secrets:
+            code, message, data = self._masked([failure.code, failure.message, failure.data])
+            failure = attrs.evolve(failure, code=code, message=message, data=data)
         return AttemptFailed(self.now(), job.path, job.number, failure, logs)
 
     def _prepare(self, plan: Plan, index: int) -> Prepared:
@@ -417,7 +431,8 @@ class Driver:
         prepared = Prepared(
             function=kind.function,
             config=config,
-            ready=config.ready,
+            # An effectful function may change what its config holds, which is the document's.
+            ready=config.ready if kind.pure or not _holds_containers(node.config) else None,
             pure=kind.pure,
             type_name=kind.name,
             ports=None if ports is None else frozenset([*ports, "error"]),
@@ -431,7 +446,8 @@ class Driver:
     def _outputs(self, ctx: NodeContext, result: Any, prepared: Prepared) -> dict[str, Json]:
         """What an attempt delivers, checked to be JSON and shared with nobody."""
         if ctx.emitted is None:
-            if type(result) in _SCALARS and not prepared.secret and (type(result) is not str or result.isascii()):
+            masked = prepared.secret or ctx.saw_secrets
+            if type(result) in _SCALARS and not masked and (type(result) is not str or result.isascii()):
                 return {"main": result}
             outputs = {"main": result}
         else:
@@ -446,11 +462,11 @@ class Driver:
             if fault := check_json(value):
                 raise NodeError(f"what it gave on {port!r} is not JSON: {fault}", code="bad_output")
         copied: dict[str, Json] = copy_json(outputs)
-        return self._masked(copied) if prepared.secret else copied
+        return self._masked(copied) if prepared.secret or ctx.saw_secrets else copied
 
     def _logs(self, ctx: NodeContext, prepared: Prepared) -> tuple[LogLine, ...]:
         lines = ctx.log_lines
-        if not prepared.secret:
+        if not (prepared.secret or ctx.saw_secrets):
             return lines
         return tuple(attrs.evolve(line, message=self._masked(line.message)) for line in lines)
 
@@ -569,11 +585,45 @@ def _is_stray(error: BaseException, scope: anyio.CancelScope) -> bool:
     return task is not None and not task.cancelling()
 
 
+def _unwrapped(error: BaseException) -> BaseException:
+    """A wait that was asked for inside a task group comes in an exception group."""
+    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        inner = _unwrapped(error.exceptions[0])
+        return inner if isinstance(inner, WaitRequested) else error
+    return error
+
+
+def _holds_containers(config: Mapping[str, Json]) -> bool:
+    return any(isinstance(value, list | dict) for value in config.values())
+
+
+def _of_node_error(error: NodeError) -> Failure:
+    """What a plugin raised, as far as it is usable: it must be JSON, and a time a time."""
+    after = error.retry_after
+    usable = isinstance(after, int | float) and not isinstance(after, bool) and 0 <= after < _FAR
+    fault = check_json(error.data)
+    data = copy_json(error.data) if fault is None else {"not_json": str(fault)}
+    return Failure(
+        _text(error.code),
+        _text(error.message),
+        data=data,
+        retryable=bool(error.retryable),
+        retry_after=after if usable else None,
+    )
+
+
+def _text(value: Any) -> str:
+    """A text for people that a journal can hold, whatever somebody's ``__str__`` does."""
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001 - it is somebody else's
+        text = f"an object of {type(value).__name__} that cannot be shown"
+    return text.encode("utf-8", "replace").decode()
+
+
 def _failure_of(error: BaseException) -> Failure:
     if isinstance(error, NodeError):
-        return Failure(
-            error.code, error.message, data=error.data, retryable=error.retryable, retry_after=error.retry_after
-        )
+        return _of_node_error(error)
     if isinstance(error, ExpressionError):
         return Failure("expression", str(error))
     if isinstance(error, DocumentError):
@@ -584,7 +634,7 @@ def _failure_of(error: BaseException) -> Failure:
     if isinstance(error, OrchestratorError):
         return Failure(error.code, str(error))
     # An exception that says nothing may be a passing one (the law: it is retryable).
-    return Failure("exception", f"{type(error).__name__}: {error}", retryable=True)
+    return Failure("exception", f"{type(error).__name__}: {_text(error)}", retryable=True)
 
 
 def _short(value: Any) -> str:
@@ -592,29 +642,39 @@ def _short(value: Any) -> str:
     return text if len(text) <= _MAX_REPEATED else text[:_MAX_REPEATED] + "…"
 
 
-def mask(value: Any, secrets: Any) -> Any:
+def mask(value: Any, secrets: Iterable[str]) -> Any:
     """A JSON value in which every secret, also encoded or inside a longer text, is replaced by ``***``."""
     forms: set[str] = set()
     for secret in secrets:
         if secret:
-            data = secret.encode()
-            forms |= {secret, urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret), data.hex()}
-            # A secret inside base64 of something longer: at each of the three offsets its inner digits are the same.
-            for offset in range(3):
-                encoded = base64.b64encode(b"\0" * offset + data).decode().rstrip("=")
-                inner = encoded[(0, 2, 3)[offset] : len(encoded) - (1 if (len(data) + offset) % 3 else 0)]
-                if len(inner) >= 6:
-                    forms |= {inner, inner.replace("+", "-").replace("/", "_")}
-    return _mask(value, sorted(forms, key=len, reverse=True)) if forms else value
-
-
-def _mask(value: Any, forms: Sequence[str]) -> Any:
-    if isinstance(value, str):
-        for form in forms:
-            value = value.replace(form, "***")
+            forms |= _forms(secret)
+    if not forms:
         return value
+    return _mask(value, re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))))
+
+
+def _forms(secret: str) -> set[str]:
+    """A text as it is, and as it looks in JSON, in Python, in a URL, in HTML, in hexadecimal and in base64."""
+    data = secret.encode("utf-8", "surrogatepass")
+    forms = {secret, html.escape(secret), html.escape(secret, quote=False), repr(secret)[1:-1]}
+    forms |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], data.hex(), data.hex().upper()}
+    for safe in ("", "/"):
+        for quoted in (urllib.parse.quote(data, safe=safe), urllib.parse.quote_plus(data, safe=safe)):
+            forms |= {quoted, re.sub("%..", lambda found: found.group().lower(), quoted)}
+    # Inside base64 of something longer its inner digits are the same at each of the three offsets.
+    for offset in range(3):
+        encoded = base64.b64encode(b"\0" * offset + data).decode().rstrip("=")
+        inner = encoded[(0, 2, 3)[offset] : len(encoded) - (1 if (len(data) + offset) % 3 else 0)]
+        if len(inner) >= 6:
+            forms |= {inner, inner.replace("+", "-").replace("/", "_")}
+    return forms
+
+
+def _mask(value: Any, pattern: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return pattern.sub("***", value)
     if isinstance(value, list):
-        return [_mask(item, forms) for item in value]
+        return [_mask(item, pattern) for item in value]
     if isinstance(value, dict):
-        return {_mask(key, forms): _mask(item, forms) for key, item in value.items()}
+        return {_mask(key, pattern): _mask(item, pattern) for key, item in value.items()}
     return value

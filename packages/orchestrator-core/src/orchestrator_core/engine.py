@@ -23,6 +23,8 @@ import anyio.abc
 import anyio.lowlevel
 
 from orchestrator_core import plugins as plugin_system
+from orchestrator_core.admission import exists
+from orchestrator_core.codec import check_json, child_place, copy_json
 from orchestrator_core.commands import CancelChild, StartChild, StartTimer
 from orchestrator_core.document import Workflow
 from orchestrator_core.driver import WRITE, Clock, Driver, Prepared
@@ -32,7 +34,7 @@ from orchestrator_core.graph import Plan, make_plan
 from orchestrator_core.journal import Journal, MemoryJournal
 from orchestrator_core.machine import Machine
 from orchestrator_core.nodes import Blobs, HttpClient, HttpPolicy, Language, NodeType
-from orchestrator_core.types import ExecutionStatus, Json, Pins, Result
+from orchestrator_core.types import ExecutionStatus, Failure, Json, Pins, Result
 from orchestrator_core.validation import validate
 
 __all__ = ["Clock", "Engine", "Execution", "SystemClock"]
@@ -109,8 +111,10 @@ class Execution:
 
         Raises:
             IllegalEvent: There is no such node.
+            DocumentError: The payload is not JSON.
         """
         driver = self._driver
+        payload = _given(payload, "$.payload")
         await driver.receive(SignalReceived(driver.now(), path, name, id or random_bytes.token_hex(8), payload))
 
     async def cancel(self, path: str = "") -> None:
@@ -179,6 +183,8 @@ class Engine:
         self._fatal: BaseException | None = None  # what a node function raised to end the program
         self._group: anyio.abc.TaskGroup | None = None
         self._open = False
+        self._opened = False  # at any time so far
+        self._node_types = tuple(node_types)
         self._timers: list[Timer] = []
         self._timer_serial = 0
         self._timer_scope: anyio.CancelScope | None = None
@@ -190,6 +196,12 @@ class Engine:
     async def __aenter__(self) -> Self:
         if self._open:
             raise OrchestratorError("this engine is open already: use one `async with` for it")
+        if self._opened:
+            # The languages were given back when it was closed: an engine may be opened again.
+            self.registry = plugin_system.make_registry(self.manager, self._node_types)
+            self.bare.clear()
+            self._plans.clear()
+        self._opened = True
         # On asyncio a task costs a fifth of one in an anyio task group (docs/decisions/0004-workers.md).
         if not _on_asyncio():
             self._group = anyio.create_task_group()
@@ -349,15 +361,18 @@ class Engine:
         ended: Callable[[Result], None] | None = None,
     ) -> Driver:
         self._check_open()
-        driver = Driver(self, Machine(self.plan(workflow, start)), ended=ended)
+        payload = _given(payload, "$.payload")
+        plan = self.plan(workflow, start)
+        given_pins = _given_pins(pins, plan)
+        driver = Driver(self, Machine(plan), ended=ended)
         event = ExecutionStarted(
             at=self.clock.time(),
             execution_id=execution_id or f"exe_{random_bytes.token_hex(12)}",
             payload=payload,
             start=driver.machine.plan.start,
             seed=random_bytes.randbits(48) if seed is None else seed,
-            pins=pins or {},
-            vars=self.variables,
+            pins=given_pins,
+            vars=_given(self.variables, "$.vars"),
             workflow=workflow.id,
             version=workflow.version,
         )
@@ -387,6 +402,12 @@ class Engine:
     def _check_open(self) -> None:
         if not self._open:
             raise OrchestratorError("the engine is not open: use it inside `async with Engine() as engine:`")
+
+    def stop(self, execution_id: str, failure: BaseException) -> None:
+        """Give an execution up here; its journal stays as it is."""
+        driver = self._drivers.get(execution_id)
+        if driver is not None:
+            driver.stop(failure)
 
     def forget(self, execution_id: str) -> None:
         """A driver has ended."""
@@ -480,7 +501,7 @@ class Engine:
                         del unwritten[driver]
                     else:
                         break
-                    if (ready or unwritten) and not self._coming:
+                    if (ready or unwritten) and not self._coming and self._open:
                         self.wake()  # should this job suspend, somebody else goes on
                     try:
                         await driver.perform(job, scope)
@@ -510,6 +531,8 @@ class Engine:
 
     def start_timer(self, driver: Driver, command: StartTimer) -> None:
         """Keep a timer in the heap; the timer task sleeps until the earliest."""
+        if not self._open:
+            return
         timers = self._timers
         if len(timers) >= self._compact_at:
             timers[:] = [
@@ -571,10 +594,16 @@ class Engine:
             self.put(parent, event)
             self.wake()
 
-        if await self.journal.read(self.tenant, child_id):
-            await self._resume(workflow, child_id, parent.fence, ended)
-        else:
-            await self._start(workflow, command.input, execution_id=child_id, seed=parent.machine.seed, ended=ended)
+        parent.children.add(child_id)
+        try:
+            if await self.journal.read(self.tenant, child_id):
+                await self._resume(workflow, child_id, parent.fence, ended)
+            else:
+                await self._start(workflow, command.input, execution_id=child_id, seed=parent.machine.seed, ended=ended)
+        except OrchestratorError as error:
+            # A child that cannot run is a failure of its node like any other.
+            failure = Failure(error.code, f"workflow {workflow.id!r} cannot run: {error}")
+            self.put(parent, ChildEnded(parent.now(), command.path, ExecutionStatus.FAILED, error=failure))
 
     async def cancel_child(self, parent: Driver, command: CancelChild) -> None:
         """Cancel the child execution of a node of ``parent``."""
@@ -585,6 +614,38 @@ class Engine:
 
 async def _await(work: Coroutine[Any, Any, None]) -> None:
     await work
+
+
+def _given(value: Any, place: str) -> Any:
+    """A value from outside: JSON, and shared with nobody from now on.
+
+    Raises:
+        DocumentError: It is not JSON.
+    """
+    fault = check_json(value, place)
+    if fault is not None:
+        raise DocumentError([fault])
+    return copy_json(value)
+
+
+def _given_pins(pins: Any, plan: Plan) -> dict[str, dict[str, Json]]:
+    """Pins from outside: path -> port -> JSON, for paths that the plan has.
+
+    Raises:
+        DocumentError: They are of another shape, or for a path that there is not.
+    """
+    checked: dict[str, dict[str, Json]] = {}
+    for path, ports in (pins if isinstance(pins, Mapping) else {} if pins is None else {"": pins}).items():
+        place = child_place("$.pins", str(path))
+        if not isinstance(ports, Mapping):
+            raise DocumentError([Fault('pins are given as {path: {port: value}}, as {"price": {"main": 3}}', place)])
+        name = str(path).partition("/")[0]
+        if name in plan.outside:
+            continue  # what this start does not reach does not exist for it
+        if not exists(plan, str(path)):
+            raise DocumentError([Fault("there is no such node to pin", place)])
+        checked[str(path)] = _given(dict(ports), place)
+    return checked
 
 
 def _without_collections(size: int, make: Callable[[], Made]) -> Made:

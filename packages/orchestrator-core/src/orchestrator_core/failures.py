@@ -11,7 +11,7 @@ from orchestrator_core.commands import CancelAttempt, CancelChild
 from orchestrator_core.events import Event, ExecutionEnded, NodeEnded, Rescheduled, TimerKind
 from orchestrator_core.fold import Fold
 from orchestrator_core.state import FUTURE, Frame, Record, Stage
-from orchestrator_core.types import Attempt, ExecutionStatus, Failure, Json, NodeStatus
+from orchestrator_core.types import Attempt, ExecutionStatus, Failure, Json, NodeStatus, Retry
 
 __all__ = [
     "attempt_failed",
@@ -53,15 +53,26 @@ def _retry_or_fail(fold: Fold, record: Record, failure: Failure) -> None:
         return
     retry = record.node.retry
     if failure.retryable and retry is not None and record.number < retry.attempts:
-        delay = retry.delay * retry.factor ** (record.number - 1)
-        if retry.max_delay is not None:
-            delay = min(delay, retry.max_delay)
+        delay = _backoff(retry, record.number)
         if retry.jitter:
             delay *= 1 + retry.jitter * (2 * _share(fold.seed, record.path, record.number) - 1)
         delay = max(delay, failure.retry_after or 0.0)
         fold.put(Rescheduled(fold.now, record.path, fold.now + delay))
     else:
         fail(fold, record, failure)
+
+
+# Nobody waits longer for a retry: some thirty years.
+_LONGEST = 1e9
+
+
+def _backoff(retry: Retry, number: int) -> float:
+    """The delay after attempt ``number`` in seconds, without jitter."""
+    most = _LONGEST if retry.max_delay is None else float(retry.max_delay)
+    try:
+        return min(retry.delay * retry.factor ** (number - 1), most)
+    except OverflowError:
+        return most if retry.delay else 0.0
 
 
 def _share(seed: int, path: str, number: int) -> float:
@@ -121,8 +132,8 @@ def let_go(fold: Fold, record: Record) -> None:
         fold.later(_stop_items, record)
     body = record.body
     if body is not None:
+        body.closed = True  # whatever is still asked about it is answered too late
         if body.unfinished:
-            body.closed = True
             fold.later(close, body)
         fold.timers.pop((body.path, "timeout"), None)
         body.asking = ""

@@ -15,6 +15,7 @@ from typing import Any, Literal, NoReturn, Protocol, get_type_hints
 
 import attrs
 
+from orchestrator_core.codec import copy_json
 from orchestrator_core.errors import PluginError
 from orchestrator_core.types import Json, LogLine, Resumed, Wait
 
@@ -420,12 +421,12 @@ class NodeContext:
         node_id: The node's id in its document.
         path: Where the attempt stands in the execution: ``price``, ``rows/3``, ``poll/2/fetch``.
         attempt: From 1.
-        inputs: What came in, by input.
-        payload: What started the execution.
         now: The clock of the attempt in seconds since 1970; for a pure type the time of the event that made it due.
         execution_seed: The seed of the whole execution.
         deadline: When the attempt's time-out strikes, or ``None``.
         resumed: Why the function runs again after a wait, or ``None`` the first time.
+        pure: The function's type is declared pure: it gets what others see, not copies of it.
+        emitted, saw_secrets: What the function has done so far.
     """
 
     services: Services
@@ -435,12 +436,24 @@ class NodeContext:
     attempt: int
     now: float
     execution_seed: int
-    inputs: Mapping[str, Json]
-    payload: Json = None
+    _inputs: Mapping[str, Json]
+    _payload: Json = None
     deadline: float | None = None
     resumed: Resumed | None = None
+    pure: bool = True
     emitted: dict[str, Json] | None = None
+    saw_secrets: bool = False
     _log: Log | None = None
+
+    @property
+    def inputs(self) -> Mapping[str, Json]:
+        """What came in, by input."""
+        return self._inputs if self.pure else copy_json(dict(self._inputs))
+
+    @property
+    def payload(self) -> Json:
+        """What started the execution."""
+        return self._payload if self.pure else copy_json(self._payload)
 
     @property
     def log(self) -> Log:
@@ -487,7 +500,8 @@ class NodeContext:
 
     @property
     def secrets(self) -> Mapping[str, str]:
-        """The secrets that this engine or tenant has."""
+        """The secrets that this engine or tenant has. Who looks at them has its output and its log masked."""
+        self.saw_secrets = True
         return self.services.secrets
 
     def emit(self, port: str, value: Json) -> None:

@@ -132,7 +132,7 @@ class JavaScriptLanguage:
         source: str,
         context: Mapping[str, Json],
         *,
-        timeout: float | None,  # noqa: ASYNC109 - the protocol's name; the sandbox itself keeps the time
+        timeout: float | None,
         memory: int | None,
         seed: int,
         now: float,

@@ -529,7 +529,7 @@ class _Network(httpcore.AsyncNetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - the protocol's signature
+        timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
@@ -591,7 +591,7 @@ class _Network(httpcore.AsyncNetworkBackend):
     async def connect_unix_socket(
         self,
         path: str,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - the protocol's signature
+        timeout: float | None = None,  # noqa: ARG002 - the protocol's signature
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002 - the protocol's signature
     ) -> httpcore.AsyncNetworkStream:
         raise AddressRefused(f"{path!r} is refused: HTTP out does not use local sockets")
