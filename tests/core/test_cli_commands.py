@@ -217,7 +217,7 @@ def test_a_fault_of_ours_is_a_line_and_with_debug_a_traceback(monkeypatch, capsy
 # --- new-plugin -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["acme", "acme-tools"])
+@pytest.mark.parametrize("name", ["sample", "sample-tools"])
 def test_a_new_package_passes_its_own_tests(name, said, tmp_path):
     pytest.importorskip("hatchling")
     out = said("new-plugin", name, "--directory", str(tmp_path))
@@ -256,10 +256,10 @@ def test_names_that_cannot_be(name, said, tmp_path):
 
 
 def test_nothing_is_overwritten(said, tmp_path):
-    said("new-plugin", "acme", "--directory", str(tmp_path))
-    (tmp_path / "acme" / "README.md").write_text("mine")
-    assert "exists already" in said("new-plugin", "acme", "--directory", str(tmp_path), code=2)
-    assert (tmp_path / "acme" / "README.md").read_text() == "mine"
+    said("new-plugin", "sample", "--directory", str(tmp_path))
+    (tmp_path / "sample" / "README.md").write_text("mine")
+    assert "exists already" in said("new-plugin", "sample", "--directory", str(tmp_path), code=2)
+    assert (tmp_path / "sample" / "README.md").read_text() == "mine"
 
 
 def test_a_name_that_an_installed_plugin_has(plugin, said, tmp_path):

@@ -11,7 +11,7 @@ import json
 import re
 import urllib.parse
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import anyio
@@ -59,6 +59,7 @@ _MAX_UNWRITTEN = 256
 _MAX_UNWRITTEN_TIME = 0.05
 
 _SCALARS = frozenset([str, int, bool, type(None)])
+_ACTIVE = Stage.ACTIVE  # an enum's member costs as much as a call
 _MAX_REPEATED = 100
 _FAR = 1e9  # seconds
 
@@ -154,6 +155,7 @@ class Driver:
         self._unwritten: list[Event] = []
         self._held: list[Command] = []  # to be carried out once what is unwritten is committed
         self._batch: tuple[list[Event], list[Command]] | None = None  # what is being written
+        self._rides = False  # the engine knows that there is something to be written
         self._since = 0.0  # the time of the first unwritten event
         self._writing: anyio.Event | None = None  # set when the commit that is going on is over
         self._scopes: dict[str, anyio.CancelScope] = {}  # of the attempts that run
@@ -214,7 +216,7 @@ class Driver:
         self._unwritten += step.events
         for command in step.commands:
             # A pure attempt may run before the events that led to it are committed: it changes nothing outside.
-            if type(command) is RunAttempt and command.record.frame.plan.pure[command.record.index]:
+            if type(command) is RunAttempt and (record := command.record).frame.plan.pure[record.index]:
                 self.engine.ready.append((self, command))
             else:
                 self._held.append(command)
@@ -313,22 +315,24 @@ class Driver:
         """A timer of this execution came due."""
         self.engine.put(self, TimerFired(max(self.now(), due), path, kind))
 
-    async def perform(self, job: Any, scope: anyio.CancelScope) -> None:
+    def perform(self, job: Any, scope: anyio.CancelScope) -> Awaitable[None]:
         """Do one job in a worker whose scope is given: a command, an event to take in, or :data:`WRITE`."""
+        return self._attempt(job, scope) if type(job) is RunAttempt else self._perform_other(job, scope)
+
+    async def _perform_other(self, job: Any, scope: anyio.CancelScope) -> None:
         if self.done:
             return
-        if type(job) is RunAttempt:
-            await self._attempt(job, scope)
-        elif job is WRITE:
+        if job is WRITE:
+            self._rides = False
             await self._commit()
-        else:
-            self._busy.add(scope)
-            try:
-                await self._perform_other(job)
-            finally:
-                self._busy.discard(scope)
+            return
+        self._busy.add(scope)
+        try:
+            await self._carry_out(job)
+        finally:
+            self._busy.discard(scope)
 
-    async def _perform_other(self, job: Any) -> None:
+    async def _carry_out(self, job: Any) -> None:
         if isinstance(job, Evaluate):
             await self.receive(await self._answer(job))
         elif isinstance(job, StartChild):
@@ -347,7 +351,7 @@ class Driver:
         """Run a node function and take in what comes of it."""
         machine, engine = self.machine, self.engine
         record, path, number = job.record, job.path, job.number
-        if record.stage is not Stage.ACTIVE or record.number != number or path in self._scopes:
+        if record.stage is not _ACTIVE or record.number != number or path in self._scopes or self.done:
             return  # it was cancelled while it was queued
         plan = record.frame.plan
         prepared: Prepared = plan.notes[record.index] or self._prepare(plan, record.index)
@@ -392,13 +396,20 @@ class Driver:
         del self._scopes[path]
         if not prepared.pure:
             await self.receive(event)
-        elif self._take(event):
+        elif self._take(event) and (
+            not self._rides
+            or self._held
+            or machine.ended is not None
+            or len(self._unwritten) >= _MAX_UNWRITTEN
+            or event.at - self._since >= _MAX_UNWRITTEN_TIME
+        ):
             await self._write_or_ride(event.at)
 
     async def _write_or_ride(self, at: float) -> None:
         """Commit what a pure attempt led to, or leave it to the next commit."""
         few = len(self._unwritten) < _MAX_UNWRITTEN
         if few and not self._held and self.machine.ended is None and at - self._since < _MAX_UNWRITTEN_TIME:
+            self._rides = True
             self.engine.write_soon(self)
         elif few or self._writing is None:
             await self._commit()
@@ -419,10 +430,11 @@ class Driver:
         return AttemptFailed(self.now(), job.path, job.number, failure, logs)
 
     def _prepare(self, plan: Plan, index: int) -> Prepared:
-        node = plan.nodes[index]
-        if not node.config and node.type_version is None and (common := self.engine.bare.get(node.type)) is not None:
+        bare = plan.bare[index]
+        if bare and (common := self.engine.bare.get(plan.types[index])) is not None:
             plan.notes[index] = common
             return common
+        node = plan.nodes[index]
         kind = self.engine.registry.node_types[node.type]
         if kind.function is None:
             raise OrchestratorError(f"{node.type} is a group and has no function")
@@ -439,7 +451,7 @@ class Driver:
             secret=config.secret,
         )
         plan.notes[index] = prepared
-        if not node.config and node.type_version is None:
+        if bare:
             self.engine.bare[node.type] = prepared
         return prepared
 

@@ -90,7 +90,7 @@ def fail(fold: Fold, record: Record, failure: Failure) -> None:
     outputs: dict[str, Json] | None = None
     if record.item < 0 and record.frame.plan.catches[record.index]:
         outputs = {"error": error.to_json()}
-    elif node.on_error == "continue" and (record.item >= 0 or node.for_each is None or record.values is None):
+    elif node.on_error == "continue":
         outputs = {"main": error.to_json()}
     fold.put(NodeEnded(fold.now, record.path, NodeStatus.FAILED, "failed", outputs, error))
 

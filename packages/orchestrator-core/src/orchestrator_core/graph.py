@@ -5,7 +5,6 @@ Rule 1 of the law: the plan is what is reachable from the start; nodes and edges
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -50,6 +49,17 @@ class Group:
     delay: float = 0.0
 
 
+@attrs.frozen(eq=False)
+class Outs:
+    """The outgoing edges of each node of a plan, for readers: the machine itself walks the columns."""
+
+    plan: Plan
+
+    def __getitem__(self, index: int) -> tuple[tuple[str, int, int], ...]:
+        ports, targets = self.plan.ports, self.plan.targets
+        return tuple((ports[number], targets[number], number) for number in self.plan.leaving[index])
+
+
 @attrs.define(eq=False)
 class Plan:
     """The graph of one execution (or one body), by index in document order.
@@ -57,7 +67,8 @@ class Plan:
     Attributes:
         nodes, edges: What is in the plan, in document order.
         index: Node id -> index.
-        names: The node ids.
+        names, types: The node ids, and the names of their types.
+        bare: The node has no config and no type version.
         leaving, ins: For each node its outgoing and its incoming edges, by number in document order.
         degrees: For each node how many edges come in.
         sources, targets, ports: For each edge where it comes from and where it leads.
@@ -82,6 +93,8 @@ class Plan:
     edges: Edges
     index: dict[str, int]
     names: tuple[str, ...]
+    types: tuple[str, ...]
+    bare: bytes
     leaving: tuple[tuple[int, ...], ...]
     ins: tuple[tuple[int, ...], ...]
     degrees: tuple[int, ...]
@@ -101,11 +114,10 @@ class Plan:
     outside: frozenset[str]
     notes: list[Any]
 
-    @functools.cached_property
-    def outs(self) -> tuple[tuple[tuple[str, int, int], ...], ...]:
-        """For each node its outgoing edges as (port, target, edge): for readers; made when it is first asked for."""
-        ports, targets = self.ports, self.targets
-        return tuple(tuple((ports[n], targets[n], n) for n in numbers) for numbers in self.leaving)
+    @property
+    def outs(self) -> Outs:
+        """For each node its outgoing edges as (port, target, edge)."""
+        return Outs(self)
 
     @property
     def roots(self) -> list[int]:
@@ -168,11 +180,12 @@ def _lay_out(workflow: Workflow, start: str | None, inside: set[str] | None, tra
     if inside is not None:
         nodes = tuple(node for node in nodes if node.id in inside)
         edges = Edges(edge for edge in edges if edge.source in inside and edge.target in inside)
-    names = [node.id for node in nodes]
+    names, types = [node.id for node in nodes], tuple([node.type for node in nodes])
     index = dict(zip(names, range(len(names)), strict=True))
     sources = tuple(map(index.__getitem__, edges.sources))
     targets = tuple(map(index.__getitem__, edges.targets))
-    leaving, ins = _by_node(sources, len(nodes)), _by_node(targets, len(nodes))
+    numbers = list(range(len(sources)))
+    leaving, ins = _by_node(sources, numbers, len(nodes)), _by_node(targets, numbers, len(nodes))
     degrees = tuple(map(len, ins))
     inputs = _inputs(edges, targets, ins)
     joins = tuple([SETTLED if node.join == "settled" else _join(node, degrees[i]) for i, node in enumerate(nodes)])
@@ -185,20 +198,15 @@ def _lay_out(workflow: Workflow, start: str | None, inside: set[str] | None, tra
         ]
     )
     quick = bytearray([easy and node.timeout is None for easy, node in zip(plain, nodes, strict=True)])
-    smooth, catches = bytearray(b"\1" * len(nodes)), bytearray(len(nodes))
     for target in inputs:
         quick[target] = False
+    smooth, catches = _smooth(edges.ports, sources, len(nodes))
     counting = max(joins) > 0
     for target, join in enumerate(joins) if counting else ():
         if join > 0:
             quick[target] = False
             for number in ins[target]:
                 smooth[sources[number]] = False
-    if edges.ports.count("main") < len(edges.ports):
-        for source, port in zip(sources, edges.ports, strict=True):
-            if port != "main":
-                smooth[source] = False
-                catches[source] |= port == "error"
     return Plan(
         workflow=workflow,
         start=start,
@@ -206,6 +214,8 @@ def _lay_out(workflow: Workflow, start: str | None, inside: set[str] | None, tra
         edges=edges,
         index=index,
         names=tuple(names),
+        types=types,
+        bare=bytes([not node.config and node.type_version is None for node in nodes]),
         leaving=leaving,
         ins=ins,
         degrees=degrees,
@@ -218,7 +228,7 @@ def _lay_out(workflow: Workflow, start: str | None, inside: set[str] | None, tra
         plain=plain,
         quick=bytes(quick),
         smooth=bytes(smooth),
-        pure=bytes([node.type in pures for node in nodes]),
+        pure=bytes([name in pures for name in types]),
         catches=bytes(catches),
         ranks=_ranks(leaving, targets, degrees) if counting else (),
         groups={},
@@ -227,10 +237,21 @@ def _lay_out(workflow: Workflow, start: str | None, inside: set[str] | None, tra
     )
 
 
-def _by_node(ends: Sequence[int], size: int) -> tuple[tuple[int, ...], ...]:
+def _smooth(ports: Sequence[str], sources: Sequence[int], size: int) -> tuple[bytearray, bytearray]:
+    """For each node whether all its edges leave from ``main``, and whether one leaves from ``error``."""
+    smooth, catches = bytearray(b"\1" * size), bytearray(size)
+    if ports.count("main") < len(ports):
+        for source, port in zip(sources, ports, strict=True):
+            if port != "main":
+                smooth[source] = False
+                catches[source] |= port == "error"
+    return smooth, catches
+
+
+def _by_node(ends: Sequence[int], numbers: Sequence[int], size: int) -> tuple[tuple[int, ...], ...]:
     """For each node the numbers of the edges that have it at this end."""
     edges: list[list[int]] = [[] for _ in range(size)]
-    for number, node in enumerate(ends):
+    for number, node in zip(numbers, ends, strict=True):
         edges[node].append(number)
     return tuple(map(tuple, edges))
 

@@ -78,7 +78,7 @@ from orchestrator_core.fold import Fold, order_of
 from orchestrator_core.graph import Plan
 from orchestrator_core.joins import apply_node_due, count, enter, judge, judge_number, settle
 from orchestrator_core.lists import add_item, apply_item_due, begin_items, item_ended
-from orchestrator_core.state import DELIVERED, FUTURE, SKIPPED, TAINTED, UNSETTLED, Frame, Record, Stage
+from orchestrator_core.state import DELIVERED, FUTURE, HERE, SKIPPED, TAINTED, UNSETTLED, Frame, Record, Stage
 from orchestrator_core.types import ExecutionStatus, Failure, Json, NodeIO, NodeStatus, Result, Resumed
 
 __all__ = ["TRANSITIONS", "Machine", "Step", "order_of"]
@@ -328,15 +328,21 @@ class Machine(Fold):
             return self._finish_step()
         if len(due) > 1:
             due.sort()
+        known, records, given = root.known, root.records, root.outputs
+        keys, sources, ports = plan.keys, plan.sources, plan.ports
         for target in due:
             edges = plan.ins[target]
             fresh = Record(root, target, plan.names[target], now, step)
             fresh.stage = _ACTIVE
-            fresh.input = outputs["main"] if len(edges) == 1 else root.gather(edges, None)
+            if len(edges) == 1:
+                fresh.input = outputs["main"]
+            else:  # all were delivered: gather() would look for those that were not
+                fresh.input = {keys[number]: given[sources[number]][ports[number]] for number in edges}  # type: ignore[index]  # delivered
             fresh.number = 1
             fresh.tried_at = fresh.started_at = now
             fresh.quick = True
-            root.add(fresh)
+            known[target] = HERE
+            records[target] = fresh
             events.append(AttemptStarted(now, fresh.path, 1))
             commands.append(RunAttempt(fresh.path, 1, fresh))
         self.running += len(due)
@@ -645,17 +651,18 @@ def _timeout_of(plan: Plan) -> str:
     return f"{plan.workflow.settings.timeout:g}"
 
 
-def _node_ios(frame: Frame) -> Iterator[NodeIO]:
+def _node_ios(frame: Frame) -> list[NodeIO]:
+    ios: list[NodeIO] = []
     for index, record in enumerate(frame.records):
-        if record is None or (record.items is None and record.frames is None):
-            yield frame.node_io(index)
-        else:
-            yield from _with_inner(record)
+        ios.append(frame.node_io(index))
+        if record is not None and (record.items is not None or record.frames is not None):
+            ios += _inner_ios(record)
+    return ios
 
 
-def _with_inner(record: Record) -> Iterator[NodeIO]:
-    yield record.to_node_io()
+def _inner_ios(record: Record) -> Iterator[NodeIO]:
     for item in record.items or ():
-        yield from _with_inner(item)
+        yield item.to_node_io()
+        yield from _inner_ios(item)
     for frame in record.frames or ():
         yield from _node_ios(frame)

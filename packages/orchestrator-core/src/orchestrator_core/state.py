@@ -41,6 +41,10 @@ class Stage(IntEnum):
     ENDED = 7
 
 
+# An enum's member costs as much as a call; these are looked up for every node.
+_ASKING, _ENDED = Stage.ASKING, Stage.ENDED
+_SUCCEEDED = NodeStatus.SUCCEEDED
+
 _STATUS = {
     Stage.ASKING: NodeStatus.PENDING,
     Stage.QUEUED: NodeStatus.PENDING,
@@ -130,7 +134,7 @@ class Record:
         self.frame = frame
         self.index = index
         self.path = path
-        self.stage = Stage.ASKING
+        self.stage = _ASKING
         self.status = None
         self.input = None
         self.outputs = None
@@ -161,9 +165,9 @@ class Record:
 
     def status_at(self, step: int) -> NodeStatus:
         """The status as of an event."""
-        if self.stage is Stage.ENDED and self.ended_step <= step and self.status is not None:
+        if self.stage is _ENDED and self.ended_step <= step and self.status is not None:
             return self.status
-        if self.stage is Stage.ENDED or self.step > step:
+        if self.stage is _ENDED or self.step > step:
             return NodeStatus.RUNNING if self.step <= step else NodeStatus.PENDING
         return _STATUS[self.stage]
 
@@ -172,7 +176,7 @@ class Record:
         earlier = tuple(self.attempts) if self.attempts is not None else ()
         if self.tried_at is None:
             return earlier
-        finished = self.finished_at if self.stage is Stage.ENDED else None
+        finished = self.finished_at if self.stage is _ENDED else None
         last = Attempt(self.number, self.tried_at, finished)
         return (*earlier, last) if earlier else (last,)
 
@@ -308,7 +312,7 @@ class Frame:
         if self.known[index] != KEPT:
             return self.records[index]
         record = Record(self, index, self.prefix + self.plan.names[index], self.began_at[index], self.due_steps[index])
-        record.stage = Stage.ENDED
+        record.stage = _ENDED
         record.status = NodeStatus.SUCCEEDED
         record.input = self.given[index]
         record.outputs = self.outputs[index]
@@ -339,7 +343,7 @@ class Frame:
         source = self.plan.sources[number]
         if self.known[source] != KEPT:
             record = self.records[source]
-            if record is None or record.stage is not Stage.ENDED:
+            if record is None or record.stage is not _ENDED:
                 return UNSETTLED
         outputs = self.outputs[source]
         if outputs is not None and self.plan.ports[number] in outputs:
@@ -348,20 +352,19 @@ class Frame:
 
     def node_io(self, index: int) -> NodeIO:
         """A node as results show it; one that is not due yet is pending."""
-        node = self.plan.nodes[index]
-        known = self.known[index]
-        if known == FUTURE:
-            return NodeIO(self.prefix + node.id, node.id, node.type, NodeStatus.PENDING)
-        record = self.records[index]
+        plan, record = self.plan, self.records[index]
         if record is not None:
             return record.to_node_io()
+        name = plan.names[index]
+        if self.known[index] == FUTURE:
+            return NodeIO(self.prefix + name, name, plan.types[index], NodeStatus.PENDING)
         outputs = self.outputs[index] or {}
         began, ended = self.began_at[index], self.ended_at[index]
         return NodeIO(
-            self.prefix + node.id,
-            node.id,
-            node.type,
-            NodeStatus.SUCCEEDED,
+            self.prefix + name,
+            name,
+            plan.types[index],
+            _SUCCEEDED,
             self.given[index],
             outputs.get("main"),
             outputs,
@@ -465,7 +468,7 @@ class Scope:
         if record is None:
             return _NOT_RUN
         status = record.status_at(self.step)
-        if record.stage is not Stage.ENDED or record.ended_step > self.step:
+        if record.stage is not _ENDED or record.ended_step > self.step:
             return NodeView(ABSENT, {}, status, None)
         outputs = record.outputs or {}
         error = record.error.to_json() if record.error is not None else None
