@@ -85,7 +85,7 @@ def make_engine(*more: Any, **arguments: Any) -> Engine:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    while not true():  # noqa: ASYNC110 - there is nothing to be told by
+    while not true():
         await anyio.sleep(0.01)
 
 

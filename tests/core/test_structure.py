@@ -13,7 +13,10 @@ CORE = ROOT / "packages" / "orchestrator-core" / "src" / "orchestrator_core"
 STD = ROOT / "packages" / "orchestrator-nodes-std" / "src" / "orchestrator_nodes_std"
 
 # From the types to the machine: nothing that a replay could give another answer to.
-HEART = {"errors", "types", "graph", "events", "commands", "state", "snapshots", "machine"}
+HEART = {
+    *("errors", "types", "graph", "events", "commands", "state", "snapshots", "machine"),
+    *("fold", "failures", "bodies", "joins", "lists", "admission"),
+}
 FORBIDDEN = {"anyio", "asyncio", "trio", "pluggy", "time", "random", "uuid", "os", "logging", "threading", "secrets"}
 DEPENDENCIES = {"attrs", "cattrs", "anyio", "pluggy"}
 EXTRAS = {"yaml": "yaml", "click": "cli", "rich": "cli", "hypothesis": "testing"}
