@@ -6,7 +6,7 @@ import attrs
 
 from orchestrator_core.commands import StartChild
 from orchestrator_core.events import BodyStarted, Evaluated, NodeEnded, Rescheduled
-from orchestrator_core.failures import end_execution, fail, frame_failed
+from orchestrator_core.failures import fail, frame_failed
 from orchestrator_core.fold import Fold, group_of
 from orchestrator_core.state import Frame, Record, Stage
 from orchestrator_core.types import Failure, NodeStatus
@@ -62,7 +62,7 @@ def frame_finished(fold: Fold, frame: Frame) -> None:
         if frame.owner.stage is Stage.ENDED:
             return
     if frame.owner is None and frame.verdict is not None:
-        fold.later(end_execution)
+        fold.end_soon()
     elif frame.failed_at >= 0:
         fold.later(frame_failed, frame)
     elif frame.plan.workflow.output is not None:
@@ -75,7 +75,7 @@ def frame_finished(fold: Fold, frame: Frame) -> None:
 
 def _frame_answered(fold: Fold, frame: Frame) -> None:
     if frame.owner is None:
-        fold.later(end_execution)
+        fold.end_soon()
     elif group_of(frame).until is not None:
         frame.asking = "until"
         fold.commands.append(fold.ask_frame(frame))
@@ -89,7 +89,7 @@ def frame_evaluated(fold: Fold, event: Evaluated, frame: Frame) -> None:
     if event.error is not None:
         if frame.owner is None:
             frame.verdict = attrs.evolve(event.error, node=None)
-            fold.later(end_execution)
+            fold.end_soon()
         else:
             data = {"path": frame.path} if event.question == "output" else None
             fold.later(fail, frame.owner, attrs.evolve(event.error, data=data))

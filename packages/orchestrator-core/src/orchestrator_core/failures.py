@@ -166,7 +166,7 @@ def close_root(fold: Fold, verdict: Any) -> None:
             fold.later(close, root)
         else:
             root.asking = ""
-            fold.later(end_execution)
+            fold.end_soon()
 
 
 def frame_failed(fold: Fold, frame: Frame) -> None:
@@ -176,7 +176,8 @@ def frame_failed(fold: Fold, frame: Frame) -> None:
         if frame.unfinished:
             close(fold, frame)
         else:
-            end_execution(fold)
+            # Last: a journal may end in the midst of what is being stopped.
+            fold.end_soon()
     elif owner.stage is not Stage.ENDED:
         first = frame.records[frame.failed_at]
         if first is not None and first.error is not None:

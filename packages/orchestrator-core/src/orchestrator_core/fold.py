@@ -16,9 +16,11 @@ from orchestrator_core.errors import IllegalEvent
 from orchestrator_core.events import Event, ExecutionEnded, NodeDue, NodeEnded, SignalReceived, TimerKind
 from orchestrator_core.graph import Group, Plan
 from orchestrator_core.state import Frame, Record, Scope, Stage
-from orchestrator_core.types import Json, Pins
+from orchestrator_core.types import Json, NodeStatus, Pins
 
 __all__ = ["Fold", "order_of", "question_of"]
+
+_BREAKING = frozenset({NodeStatus.FAILED, NodeStatus.CANCELLED})
 
 
 class Fold:
@@ -70,30 +72,37 @@ class Fold:
         self.late: list[tuple[int, int, int, int, Frame]] = []
         self.serial = 0
         self.todo: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self.ending = False  # the execution may be over, once all else is decided
         # Records that want a slot since this event, and (a heap) since an earlier one.
         self.wanting: list[Record] = []
+        self.told = 0  # of those, how many were announced when something broke
         self.queue: list[tuple[int, tuple[int, ...], Record]] = []
 
     # --- moves ------------------------------------------------------------------------------------------------------
 
     def put(self, event: Event) -> None:
         """Write down a decision and apply it."""
-        if type(event) is NodeEnded:
-            record = self.find(event.path)
-            if (
-                record is not None
-                and record.stage is Stage.QUEUED
-                and record.step == self.step
-                and self.is_plain(record)
-            ):
-                # Due and ended by one fact: its start will not tell that it was due.
-                self.events.append(NodeDue(self.now, event.path))
+        if type(event) is NodeEnded and event.status in _BREAKING and len(self.wanting) > self.told:
+            # What follows may end others that became due by the same fact: a journal cut here must know that they were.
+            for record in sorted(self.wanting[self.told :], key=order_of):
+                self.announce(record)
+            self.told = len(self.wanting)
         self.events.append(event)
         self.decisions[type(event)](self, event)
+
+    def announce(self, record: Record) -> None:
+        """Say that a node was due whose start will not tell so, or not in time."""
+        if record.stage is Stage.QUEUED and record.step == self.step and not record.announced and self.is_plain(record):
+            record.announced = True
+            self.events.append(NodeDue(self.now, record.path))
 
     def later(self, decide: Callable[..., None], *arguments: Any) -> None:
         """Have ``decide(fold, *arguments)`` called before the step ends. A replay does not: the decision is an event."""
         self.todo.append((decide, arguments))
+
+    def end_soon(self) -> None:
+        """Have the end of the execution decided, last of all: nothing follows it."""
+        self.ending = True
 
     def start_timer(self, path: str, kind: TimerKind, due: float) -> None:
         """Ask for a timer."""

@@ -75,7 +75,7 @@ class Plan:
         keys: For each edge the key of its value where its input has several edges.
         inputs: For nodes with other inputs than ``main``: input name -> edges.
         joins: :data:`SETTLED`, :data:`ALL` or the number of deliveries.
-        plain: Nothing stands between being due and running: no ``when``, ``for_each``, group, not disabled.
+        plain: Nothing stands between being due and running: no ``when``, ``for_each``, group, ``disabled``, losers.
         quick: A plain node with the one input ``main``, no time-out and no join by number.
         smooth: All edges of the node leave from ``main`` and none leads to a join by number.
         pure: The node's type is pure.
@@ -193,7 +193,11 @@ def _lay_out(workflow: Workflow, start: str | None, inside: set[str] | None, tra
     pures = {name for name, trait in traits.items() if trait.pure}
     plain = bytes(
         [
-            node.when is None and node.for_each is None and not node.disabled and node.type not in groups
+            node.when is None
+            and node.for_each is None
+            and not node.disabled
+            and not node.cancel_rest
+            and node.type not in groups
             for node in nodes
         ]
     )

@@ -71,9 +71,10 @@ def judge_number(fold: Fold, frame: Frame, index: int) -> None:
     wanted = frame.plan.joins[index]
     counted = count(frame, index)
     if len(counted) == wanted:
-        _make_due(fold, frame, index)
         if frame.plan.nodes[index].cancel_rest:
-            _cancel_losers(fold, frame, index)
+            for loser in _losers(frame, index):
+                fold.announce(loser)
+        _make_due(fold, frame, index)
     elif len(counted) + frame.left[index] < wanted:
         tainted = _is_tainted(frame, index)
         status, reason = (NodeStatus.CANCELLED, "tainted") if tainted else (NodeStatus.SKIPPED, "join")
@@ -91,14 +92,23 @@ def count(frame: Frame, index: int) -> list[int]:
     return counted
 
 
-def _cancel_losers(fold: Fold, frame: Frame, index: int) -> None:
+def _losers(frame: Frame, index: int) -> list[Record]:
+    """The sources of a join that was met that are due, have not ended, and lead nowhere else (rule 3)."""
     plan = frame.plan
+    losers: list[Record] = []
     for number in plan.ins[index]:
         source = plan.sources[number]
         record = frame.records[source]
         if record is None or frame.edge(number) != UNSETTLED:
             continue
         if all(plan.targets[other] == index for other in plan.leaving[source]):
+            losers.append(record)
+    return losers
+
+
+def _cancel(fold: Fold, losers: list[Record]) -> None:
+    for record in losers:
+        if record.stage is not Stage.ENDED:
             fold.put(NodeEnded(fold.now, record.path, NodeStatus.CANCELLED, "lost"))
 
 
@@ -119,6 +129,9 @@ def apply_node_due(fold: Fold, frame: Frame, index: int, path: str) -> None:
     record.input, record.inputs = frame.inputs_for(index)
     frame.add(record)
     plan = frame.plan
+    if plan.nodes[index].cancel_rest:
+        # Those that are due by now: what becomes due later by the same event is no loser.
+        fold.later(_cancel, _losers(frame, index))
     if plan.plain[index] and not fold.pins:
         record.quick = bool(plan.quick[index])
         record.stage = Stage.QUEUED

@@ -133,7 +133,7 @@ class Machine(Fold):
         return self._finish_step()
 
     def _finish_step(self) -> Step:
-        if self.work or self.todo or self.late:
+        if self.work or self.todo or self.late or self.ending:
             self._decide()
         if self.wanting or self.queue:
             self._grant()
@@ -256,6 +256,9 @@ class Machine(Fold):
             elif late:
                 _, _, _, index, frame = heappop(late)
                 judge_number(self, frame, index)
+            elif self.ending:
+                self.ending = False
+                end_execution(self)
             else:
                 return
 
@@ -263,6 +266,7 @@ class Machine(Fold):
         """End a replayed step: its decisions stand in the journal, nothing is decided again."""
         self.work.clear()
         self.todo.clear()
+        self.ending = False
         for _, _, _, index, frame in self.late:
             if frame.known[index] == FUTURE:
                 count(frame, index)
@@ -271,6 +275,7 @@ class Machine(Fold):
             if record.stage is _QUEUED:
                 heappush(self.queue, (record.rank_step, order_of(record), record))
         self.wanting.clear()
+        self.told = 0
 
     def _apply_decision(self, event: Event) -> None:
         apply = self.decisions.get(type(event))
@@ -370,6 +375,7 @@ class Machine(Fold):
                 if record.stage is _QUEUED:
                     self._start(record)
             wanting.clear()
+            self.told = 0
             return
         for record in wanting:
             heappush(queue, (record.rank_step, order_of(record), record))
@@ -377,10 +383,12 @@ class Machine(Fold):
             rank, _, record = heappop(queue)
             if record.stage is _QUEUED and record.rank_step == rank:
                 self._start(record)
-        for record in wanting:
-            if record.stage is _QUEUED and record.number == 0 and self.is_plain(record):
+        # In document order, whatever order they were judged in: a replay may judge in another.
+        for record in sorted(wanting, key=order_of):
+            if record.stage is _QUEUED and record.number == 0 and not record.announced and self.is_plain(record):
                 self.events.append(NodeDue(self.now, record.path))
         wanting.clear()
+        self.told = 0
 
     def _start(self, record: Record) -> None:
         number = record.number if record.resumed is not None else record.number + 1
@@ -501,7 +509,7 @@ class Machine(Fold):
         record.child = False
         self.children -= 1
         if record.stage is _ENDED:
-            self.later(end_execution)
+            self.end_soon()
         elif event.status is ExecutionStatus.SUCCEEDED:
             self.later(end_record, record, NodeStatus.SUCCEEDED, "completed", {"main": event.output})
         elif event.status is ExecutionStatus.CANCELLED:
@@ -547,6 +555,7 @@ class Machine(Fold):
         if self.is_plain(record):
             # Only what had to wait for a slot is announced.
             self.wanting.remove(record)
+            record.announced = True
             heappush(self.queue, (record.rank_step, order_of(record), record))
 
     def _apply_rescheduled(self, event: Rescheduled) -> None:

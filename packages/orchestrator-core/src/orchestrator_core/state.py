@@ -121,6 +121,7 @@ class Record:
     resumed: Resumed | None = None
     wait: Wait | None = None
     waits: int = 0  # wakings of the current attempt
+    announced: bool = False  # a journal that is replayed says already that it was due
     child: bool = False  # it is a stored workflow whose child execution runs
     items: list[Record] | None = None
     values: list[Json] | None = None  # what for_each gave
