@@ -124,11 +124,11 @@ class Host(Services, Protocol):
         """Call the driver's ``timer_fired`` when a timer is due."""
         ...
 
-    async def start_child(self, driver: Any, command: StartChild) -> None:
+    async def start_child(self, parent: Any, command: StartChild) -> None:
         """Start a child execution, or go on with it."""
         ...
 
-    async def cancel_child(self, driver: Any, command: CancelChild) -> None:
+    async def cancel_child(self, parent: Any, command: CancelChild) -> None:
         """Cancel a child execution."""
         ...
 

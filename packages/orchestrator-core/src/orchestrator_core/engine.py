@@ -418,12 +418,13 @@ class Engine:
     @property
     def http(self) -> HttpClient:
         """The HTTP client, made when it is first used."""
-        if self._http is None:
-            client = self.manager.hook.make_http_client(policy=self._policy)
-            if client is None:
-                raise OrchestratorError("no plugin brings an HTTP client: install pluggable-orchestrator-nodes-std")
-            self._http = client
-        return self._http
+        if self._http is not None:
+            return self._http
+        client: HttpClient | None = self.manager.hook.make_http_client(policy=self._policy)
+        if client is None:
+            raise OrchestratorError("no plugin brings an HTTP client: install pluggable-orchestrator-nodes-std")
+        self._http = client
+        return client
 
     @property
     def blobs(self) -> Blobs:

@@ -286,7 +286,7 @@ def _keys(
     odd = [number for number, row in enumerate(rows) if row != ("main", "main", None)]
     if not odd:
         return edges.sources
-    keys = [key or source for key, source in zip(edges.keys, edges.sources, strict=True)]
+    keys: list[str] = [key or source for key, source in zip(edges.keys, edges.sources, strict=True)]
     for target in sorted({targets[number] for number in odd}):
         for group in inputs.get(target, {"main": ins[target]}).values():
             _disambiguate(group, edges, sources, keys)

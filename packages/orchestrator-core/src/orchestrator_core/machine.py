@@ -474,7 +474,7 @@ class Machine(Fold):
         del self.timers[event.path, event.kind]
         if isinstance(subject, Fold):
             close_root(self, Failure("timeout", f"the execution took longer than {_timeout_of(self.plan)} s"))
-        elif isinstance(subject, Frame) and subject.owner is not None:
+        elif isinstance(subject, Frame):
             message = f"the body took longer than {_timeout_of(subject.plan)} s"
             self.later(fail, subject.owner, Failure("timeout", message, data={"path": event.path}))
         elif event.kind == "timeout":

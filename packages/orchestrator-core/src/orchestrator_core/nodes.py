@@ -436,8 +436,8 @@ class NodeContext:
     attempt: int
     now: float
     execution_seed: int
-    _inputs: Mapping[str, Json]
-    _payload: Json = None
+    _inputs: Mapping[str, Json] = attrs.field(alias="inputs")
+    _payload: Json = attrs.field(default=None, alias="payload")
     deadline: float | None = None
     resumed: Resumed | None = None
     pure: bool = True
