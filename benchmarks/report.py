@@ -207,7 +207,7 @@ class Report:
             ),
             (
                 "Chain and fan-out are planned once in an application's life, so the run is compared; the layered "
-                "graphs are compared from plain lists (ours: from the plain document) to the results."
+                "graphs are compared from plain lists (ours: from the workflow, read and checked) to the results."
             ),
             (
                 "Memory is the growth of the resident set at its peak (VmHWM, reset beforehand) beyond imports and "
