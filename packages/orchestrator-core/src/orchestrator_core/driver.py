@@ -552,7 +552,7 @@ class Driver:
                 for index, item in enumerate(items)
             ]
         except NotNative:
-            pass
+            pass  # not all are plain paths: one call of the sandbox evaluates them all
         data, undefined = names.data(codes)
         undefined = [name for name in undefined if name not in {"item", "index"}]
         inner = ", ".join(f"() => ({self._around(code.source, undefined)})" for code in codes)
