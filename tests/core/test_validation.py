@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator_core import Engine, NodeContext, Workflow, hookimpl, node_type
 from orchestrator_core.testing.mini import MiniScript
-from orchestrator_core.validation import _Upstream
+from orchestrator_core.validation import _Upstream, validate_document
 
 
 @attrs.frozen
@@ -107,3 +107,49 @@ def test_the_types_of_triggers_and_groups_are_minded() -> None:
     body = {"nodes": [{"id": "x", "type": "nobody"}]}
     found = faults({"nodes": [{"id": "g", "type": "workflow", "config": {"body": body}, "timeout": 3}]})
     assert [fault.split(":")[0] for fault in found] == ["$.nodes[0].timeout", "$.nodes[0].config.body.nodes[0].type"]
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    """Wrong types, a broken graph, unknown node types and bad settings: one look shows them, and nothing that follows."""
+    document = {
+        "schema": 1,
+        "settings": {"timeout": "soon"},
+        "nodes": [
+            {"id": "a", "type": "set", "config": {"values": {"x": 1}}, "retries": 3},
+            {"id": "b", "type": "iff"},
+            {"id": "c", "type": "if", "config": {"condition": "{{ nodes.zz.output }}"}, "join": "lots"},
+            {"id": "c", "type": "set", "config": {"velues": {}}},
+            {"id": "d", "type": "code", "config": {"source": "return (", "bogus": 1}},
+            {
+                "id": "l",
+                "type": "loop",
+                "config": {"max_iterations": "x", "body": {"nodes": [{"id": "q", "type": "nope", "whenn": 1}]}},
+            },
+        ],
+        "edges": [
+            {"source": "a", "target": "b"},
+            {"source": "b", "target": "q"},
+            {"source": "d", "port": "nono", "target": "a", "bla": 1},
+        ],
+    }
+    places = {
+        "$.id",
+        "$.settings.timeout",
+        "$.nodes[0].retries",
+        "$.nodes[1].type",
+        "$.nodes[2].join",
+        "$.nodes[2].config.condition",
+        "$.nodes[3].id",
+        "$.nodes[3].config.velues",
+        "$.nodes[4].config.bogus",
+        "$.nodes[4].config.source",
+        "$.nodes[5].config.max_iterations",
+        "$.nodes[5].config.body.nodes[0].whenn",
+        "$.nodes[5].config.body.nodes[0].type",
+        "$.edges[1].target",
+        "$.edges[2].bla",
+        "$.edges[2].port",
+    }
+    found = validate_document(document, Engine().registry)
+    assert {fault.place for fault in found} == places
+    assert len(found) == len(places)

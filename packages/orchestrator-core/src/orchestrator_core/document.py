@@ -13,7 +13,18 @@ from orchestrator_core import codec, picture, yaml_text
 from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.types import Edge, Edges, Json, Node, Position, Retry, Settings
 
-__all__ = ["MAX_EDGES", "MAX_NODES", "Workflow", "body_of", "check", "find_cycle", "near", "with_lines"]
+__all__ = [
+    "MAX_EDGES",
+    "MAX_NODES",
+    "Workflow",
+    "body_of",
+    "check",
+    "find_cycle",
+    "near",
+    "read",
+    "read_body",
+    "with_lines",
+]
 
 MAX_NODES = 200_000
 MAX_EDGES = 1_000_000
@@ -130,18 +141,10 @@ class Workflow:
         Raises:
             DocumentError: With every fault and its place.
         """
-        if fault := codec.check_json(document):
-            raise DocumentError([fault])
-        missing = [
-            Fault(f"is missing: {hint}", f"$.{key}")
-            for key, hint in (("schema", "write `schema: 1`"), ("id", "name the workflow"), ("nodes", "list the nodes"))
-            if isinstance(document, Mapping) and key not in document
-        ]
-        if missing:
-            raise DocumentError(missing)
-        workflow = _structure(document, "$")
-        faults = list(check(workflow))
-        if faults:
+        workflow, faults = read(document)
+        if workflow is not None and not faults:
+            faults = list(check(workflow))
+        if workflow is None or faults:
             raise DocumentError(faults)
         object.__setattr__(workflow, "_checked", True)
         return workflow
@@ -195,17 +198,75 @@ class Workflow:
         return self.to_svg()
 
 
+_REQUIRED = {"schema": "write `schema: 1`", "id": "name the workflow", "nodes": "list the nodes"}
+# A field that can be left out: of the document, of a node or of an edge.
+_OPTIONAL = re.compile(r"\.(name|settings|output)\b.*|\.(nodes|edges)\[(\d+)\]\.(\w+).*")
+
+
+def read(document: Any) -> tuple[Workflow | None, list[Fault]]:
+    """The workflow that a document describes, and what is wrong with its types; its graph is not judged yet.
+
+    With faults, the workflow is what the document would be without the fields that have them: enough to find what else
+    is wrong, and no more. ``None``: what is wrong is not in fields that can be left out.
+    """
+    if fault := codec.check_json(document):
+        return None, [fault]
+    missing = [
+        Fault(f"is missing: {hint}", f"$.{key}")
+        for key, hint in _REQUIRED.items()
+        if isinstance(document, Mapping) and key not in document
+    ]
+    workflow, faults = _read(document, "$")
+    return workflow, [*missing, *(fault for fault in faults if fault.place not in {one.place for one in missing})]
+
+
+def read_body(node: Node, place: str) -> tuple[Workflow | None, list[Fault]]:
+    """As :func:`read`, for the graph that a group holds under ``config.body``."""
+    return _read(node.config.get("body"), place)
+
+
+def _read(document: Any, place: str) -> tuple[Workflow | None, list[Fault]]:
+    try:
+        return _structure(document, place), []
+    except DocumentError as error:
+        faults = list(error.faults)
+    try:
+        return _structure(_without(document, [fault.place.removeprefix(place) for fault in faults]), place), faults
+    except DocumentError:
+        return None, faults
+
+
+def _without(document: Any, places: Iterable[str]) -> Any:
+    """The document without the fields at these places, as far as they can be left out."""
+    if not isinstance(document, Mapping):
+        return document
+    rest: dict[str, Any] = dict(document)
+    copied: dict[tuple[str, int], dict[str, Any]] = {}
+    for match in filter(None, map(_OPTIONAL.fullmatch, places)):
+        field, rows, number, inner = match.groups()
+        if field is not None:
+            rest.pop(field, None)
+            continue
+        at = int(number)
+        if (rows, at) not in copied:
+            if not any(rows == name for name, _ in copied):
+                rest[rows] = list(rest[rows])
+            copied[rows, at] = rest[rows][at] = dict(rest[rows][at])
+        copied[rows, at].pop(inner, None)
+    return rest
+
+
 def _structure(document: Any, place: str) -> Workflow:
     try:
-        read = _converter.structure(document, Document)
+        found = _converter.structure(document, Document)
     except Exception as error:  # noqa: BLE001 - every kind of fault is gathered here
         raise DocumentError(codec.faults_of(error, place)) from None
-    if read.schema != 1:
+    if found.schema != 1:
         raise DocumentError(
-            [Fault(f"schema {read.schema} is not known: this version reads schema 1", f"{place}.schema")]
+            [Fault(f"schema {found.schema} is not known: this version reads schema 1", f"{place}.schema")]
         )
     return Workflow(
-        id=read.id, nodes=read.nodes, edges=read.edges, name=read.name, settings=read.settings, output=read.output
+        id=found.id, nodes=found.nodes, edges=found.edges, name=found.name, settings=found.settings, output=found.output
     )
 
 

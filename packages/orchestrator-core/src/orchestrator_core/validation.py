@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
 
-from orchestrator_core import document
+from orchestrator_core import document as document_module
 from orchestrator_core.configs import prepare_config, structure_config
-from orchestrator_core.document import Workflow, body_of
+from orchestrator_core.document import Workflow
 from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.expressions import ROOTS, ExpressionError, Template, compile_template, references
 from orchestrator_core.nodes import LanguageError, NodeType
 from orchestrator_core.plugins import Registry
 from orchestrator_core.types import Json, Node, Settings
 
-__all__ = ["migrate", "validate"]
+__all__ = ["migrate", "validate", "validate_document"]
 
 _MAX_NESTING = 16
 
@@ -30,12 +31,35 @@ def validate(workflow: Workflow, registry: Registry, *, stored: Mapping[str, Wor
         stored: The workflows that ``workflow`` nodes may name; ``None``: not known, their names are not judged.
     """
     if not workflow.checked:
-        try:
-            # Made in Python: its types are judged as if it were read from a document.
-            workflow = Workflow.from_dict(workflow.to_dict())
-        except DocumentError as error:
-            return list(error.faults)
+        # Made in Python: its types are judged as if it were read from a document.
+        return validate_document(workflow.to_dict(), registry, stored=stored)
     return list(_Check(registry, stored).graph(workflow, "$", depth=0, items=False))
+
+
+def validate_document(
+    document: Any, registry: Registry, *, stored: Mapping[str, Workflow] | None = None
+) -> list[Fault]:
+    """As :func:`validate`, of a document that may not even be a workflow: all that is wrong with it, at once.
+
+    What has the wrong type is left out when the rest is judged; what follows from that is not reported.
+    """
+    workflow, faults = document_module.read(document)
+    if workflow is None:
+        return faults
+    return _and_more(faults, _Check(registry, stored).graph(workflow, "$", depth=0, items=False))
+
+
+def _and_more(faults: list[Fault], found: Iterable[Fault]) -> list[Fault]:
+    """The faults, and those found in the rest but for what follows from them."""
+    known = {fault.place for fault in faults}
+    return [*faults, *(fault for fault in found if not known.intersection(_around(fault.place)))]
+
+
+def _around(place: str) -> Iterator[str]:
+    """A place and every place that it is in."""
+    while place:
+        yield place
+        place = place[: max(place.rfind("."), place.rfind("["), 0)]
 
 
 @attrs.frozen
@@ -48,13 +72,19 @@ class _Check:
         if depth > _MAX_NESTING:
             yield Fault(f"groups are nested deeper than {_MAX_NESTING}", place)
             return
-        faults = list(document.check(workflow, place))
+        faults = list(document_module.check(workflow, place))
         yield from faults
-        if faults:
+        places = {fault.place for fault in faults}
+        if place in places:  # too large to be judged further
             return
+        found = self._types(workflow, place, depth=depth, items=items, sound=not faults)
+        yield from (fault for fault in found if fault.place not in places)
+
+    def _types(self, workflow: Workflow, place: str, *, depth: int, items: bool, sound: bool) -> Iterator[Fault]:
+        """What is wrong with the nodes and edges of a graph, now that types are known. Args: sound: the graph itself is."""
         if depth and workflow.settings != attrs.evolve(Settings(), timeout=workflow.settings.timeout):
             yield Fault("a body has only `timeout`: it shares the rest with what it stands in", f"{place}.settings")
-        upstream = _Upstream(workflow)
+        upstream = _Upstream(workflow, known=sound)
         types: dict[str, NodeType] = {}
         bare = {
             name for name, kind in self.registry.node_types.items() if kind.group is None and _no_settings_needed(kind)
@@ -71,6 +101,10 @@ class _Check:
                 continue
             types[node.id] = kind
             yield from self._node(node, kind, at, upstream, depth=depth, items=items)
+        if len(upstream.index) < len(workflow.nodes):  # where an id stands twice, its type is not known
+            for name, number in Counter(node.id for node in workflow.nodes).items():
+                if number > 1:
+                    types.pop(name, None)
         yield from _edges(workflow, types, place)
         yield from self._template(workflow.output, f"{place}.output", upstream, None, items=items)
 
@@ -113,7 +147,7 @@ class _Check:
         try:
             prepared = prepare_config(kind, node.config, place)
         except DocumentError as error:
-            yield from error.faults
+            yield from _and_more(list(error.faults), self._code(node, kind, place))
             return
         inside = items or node.for_each is not None
         yield from self._references(prepared.template, upstream, node.id, items=inside)
@@ -141,27 +175,33 @@ class _Check:
     def _group(self, node: Node, kind: NodeType, place: str, *, depth: int, items: bool) -> Iterator[Fault]:
         # What steers a group is fixed when the execution starts: nothing but `until` is a template.
         shape = {key: {} if key == "body" else value for key, value in node.config.items()}
+        faults: list[Fault] = []
         try:
             structure_config(shape, kind.config, place)
         except DocumentError as error:
-            yield from error.faults
-            return
+            faults = list(error.faults)
+        if any(fault.place == place for fault in faults):  # how its settings go together: all of them are in doubt
+            yield from faults
+        else:
+            yield from _and_more(faults, self._held(node, place, depth=depth, items=items))
+
+    def _held(self, node: Node, place: str, *, depth: int, items: bool) -> Iterator[Fault]:
+        """What is wrong with the graph that a group holds, or names."""
         name = node.config.get("workflow")
-        if self.stored is not None and name is not None:
+        if self.stored is not None and isinstance(name, str):
             if name not in self.stored:
                 known = ", ".join(sorted(self.stored)) or "none"
                 yield Fault(f"there is no workflow {name!r} (there are {known})", f"{place}.workflow")
-            elif cycle := self._circle(str(name)):
+            elif cycle := self._circle(name):
                 yield Fault(f"workflows call each other in a circle: {' -> '.join(cycle)}", f"{place}.workflow")
         if "body" not in node.config:
             return
-        try:
-            body = body_of(node, f"{place}.body")
-        except DocumentError as error:
-            yield from error.faults
+        body, faults = document_module.read_body(node, f"{place}.body")
+        if body is None:
+            yield from faults
             return
         inside = items or node.for_each is not None
-        yield from self.graph(body, f"{place}.body", depth=depth + 1, items=inside)
+        yield from _and_more(faults, self.graph(body, f"{place}.body", depth=depth + 1, items=inside))
         until = node.config.get("until")
         if until is not None:
             yield from self._template(until, f"{place}.until", _Upstream(body), None, items=inside)
@@ -209,7 +249,7 @@ class _Check:
                 yield Fault(f"`{root}` exists only where there is a for_each", code.place)
             elif root == "nodes" and name is not None:
                 if name not in upstream.index:
-                    near = document.near(name, upstream.index)
+                    near = document_module.near(name, upstream.index)
                     yield Fault(f"there is no node {name!r} to refer to{near}", code.place)
                 elif node is not None and not upstream.reaches(name, node):
                     yield Fault(
@@ -285,7 +325,9 @@ class _Upstream:
 
     BLOCK = 4096
 
-    def __init__(self, workflow: Workflow) -> None:
+    def __init__(self, workflow: Workflow, *, known: bool = True) -> None:
+        """Args: known: the graph is sound. In one that is not, nothing can be said of what is upstream."""
+        self._known = known
         self.index = {node.id: number for number, node in enumerate(workflow.nodes)}
         self._edges = workflow.edges
         self._pairs: list[tuple[int, int]] | None = None
@@ -293,7 +335,9 @@ class _Upstream:
         self._blocks: dict[int, list[int]] = {}
 
     def reaches(self, source: str, target: str) -> bool:
-        """Whether a path of edges leads from the source to the target."""
+        """Whether a path of edges leads from the source to the target, as far as that can be known."""
+        if not self._known:
+            return True
         if not self._direct:
             self._direct = set(zip(self._edges.sources, self._edges.targets, strict=True))
         if (source, target) in self._direct:

@@ -27,12 +27,16 @@ _NO_VALUES = frozenset({"NaN", "Infinity", "-Infinity"})
 
 @attrs.frozen
 class Loaded:
-    """A workflow file: the workflow where it can be read, what is wrong otherwise, and the line of every place."""
+    """A workflow file: the workflow where it can be read, what is wrong otherwise, and the line of every place.
+
+    ``value`` is the JSON value in the file, where it holds one.
+    """
 
     file: str
     workflow: Workflow | None
     faults: tuple[Fault, ...]
     lines: Lines
+    value: Json = None
 
     def problem(self, faults: Iterable[Fault] = ()) -> Problem:
         """The faults, each with its line, as what a command ends with."""
@@ -94,12 +98,13 @@ def load(file: str) -> Loaded:
     Raises:
         Problem: The file cannot be read.
     """
+    value: Json = None
     lines: Lines = {}
     try:
         value, lines = read_value(file)
-        return Loaded(file, Workflow.from_dict(value), (), lines)
+        return Loaded(file, Workflow.from_dict(value), (), lines, value)
     except DocumentError as error:
-        return Loaded(file, None, tuple(with_lines(error.faults, lines)), lines)
+        return Loaded(file, None, tuple(with_lines(error.faults, lines)), lines, value)
 
 
 def load_for(file: str) -> tuple[Loaded, Workflow]:

@@ -68,12 +68,14 @@ async def _judge(loaded: list[Loaded]) -> list[list[Fault]]:
         stored = {name: Workflow(id=name, nodes=()) for name in called} | known
         faults = []
         for one in loaded:
-            if one.workflow is None:
-                faults.append(list(one.faults))
-                continue
-            found = validation.validate(one.workflow, engine.registry, stored=stored)
-            faults.append(with_lines(found, one.lines))
-            if len(loaded) > 1:
+            if one.workflow is not None:
+                found = validation.validate(one.workflow, engine.registry, stored=stored)
+            elif one.value is not None:
+                found = validation.validate_document(one.value, engine.registry, stored=stored)
+            else:
+                found = list(one.faults)
+            faults.append(sorted(with_lines(found, one.lines), key=lambda fault: fault.line or 0))
+            if len(loaded) > 1 and one.workflow is not None:
                 for name in dict.fromkeys(called_workflows(one.workflow.nodes)):
                     if name not in known:
                         complain(f"{one.file}: note: calls the workflow {name!r}, which is not among these files")
