@@ -333,6 +333,15 @@ async def test_outputs_that_are_no_json_fail_the_node() -> None:
     assert "one or the other" in twice.error.message
 
 
+async def test_a_secret_that_is_not_there_fails_its_node() -> None:
+    node = {"id": "a", "type": "say", "config": {"text": "x", "secret": "key {{ secrets.token }}"}}
+    async with engine(secrets={"other": "hunter2hunter2"}) as e:
+        result = await e.run(workflow(node))
+    assert result.error is not None
+    assert (result.error.code, result.error.node) == ("expression", "a")
+    assert "there is no secret 'token' here" in result.error.message
+
+
 async def test_secrets_are_put_in_and_masked() -> None:
     w = workflow(
         {"id": "a", "type": "say", "config": {"text": "x", "secret": "key {{ secrets.token }}"}},

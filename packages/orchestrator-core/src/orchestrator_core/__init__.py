@@ -37,6 +37,7 @@ from orchestrator_core.nodes import (
     node_type,
     setting,
 )
+from orchestrator_core.policies import CodePolicy
 from orchestrator_core.types import (
     Attempt,
     Duration,
@@ -58,6 +59,7 @@ __all__ = [
     "Attempt",
     "Blobs",
     "Clock",
+    "CodePolicy",
     "Conflict",
     "DocumentError",
     "Duration",

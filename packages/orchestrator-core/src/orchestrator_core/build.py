@@ -46,7 +46,7 @@ There is no current flow behind the scenes: what is not called on a flow or a gr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Generic, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
@@ -59,6 +59,7 @@ from orchestrator_core.engine import Clock, Engine
 from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.journal import Journal
 from orchestrator_core.nodes import Blobs, HttpPolicy, NodeType
+from orchestrator_core.policies import CodePolicy
 from orchestrator_core.types import Edge, FailureMode, Join, Json, Node, Pins, Result, Retry
 
 __all__ = ["CallRef", "EngineOptions", "Flow", "GroupRef", "InputRef", "NodeRef", "PortRef", "Several"]
@@ -83,6 +84,8 @@ class EngineOptions(TypedDict, total=False):
     secrets: Mapping[str, str]
     variables: Mapping[str, Json]
     http: HttpPolicy
+    code: CodePolicy
+    deny: Collection[str]
     journal: Journal
     blobs: Blobs
     tenant: str

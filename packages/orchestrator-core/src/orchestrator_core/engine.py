@@ -13,7 +13,7 @@ import gc
 import secrets as random_bytes
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -34,6 +34,7 @@ from orchestrator_core.graph import Plan, make_plan
 from orchestrator_core.journal import Journal, MemoryJournal
 from orchestrator_core.machine import Machine
 from orchestrator_core.nodes import Blobs, HttpClient, HttpPolicy, Language, NodeType
+from orchestrator_core.policies import CodePolicy, LimitedLanguage, check_capabilities, denied
 from orchestrator_core.types import ExecutionStatus, Failure, Json, Pins, Result
 from orchestrator_core.validation import validate
 
@@ -139,6 +140,9 @@ class Engine:
         secrets: What ``{{ secrets.name }}`` stands for.
         variables: What ``{{ vars.name }}`` stands for.
         http: What ``ctx.http`` may reach.
+        code: The most that user code may ask for.
+        deny: Capabilities that no node has here (``network``, ``code``, ``secrets``, ``blobs``): node types that need
+            them are refused when a workflow is judged.
         journal: Where events are kept; in memory unless given.
         tenant: Whose executions these are, for the journal.
         clock: The time.
@@ -155,21 +159,26 @@ class Engine:
         secrets: Mapping[str, str] | None = None,
         variables: Mapping[str, Json] | None = None,
         http: HttpPolicy | None = None,
+        code: CodePolicy | None = None,
+        deny: Collection[str] = (),
         journal: Journal | None = None,
         blobs: Blobs | None = None,
         tenant: str = "default",
         clock: Clock | None = None,
     ) -> None:
         self.manager = plugin_system.make_manager(plugins, discover=discover)
-        self.registry = plugin_system.make_registry(self.manager, node_types)
+        self._node_types = tuple(node_types)
+        self._denied = check_capabilities(deny)
+        self.registry = self._make_registry()
         self.workflows = {workflow.id: workflow for workflow in workflows}
         self.callables: Mapping[str, Callable[..., Any]] = dict(callables or {})
-        self.secrets: Mapping[str, str] = dict(secrets or {})
+        self.secrets: Mapping[str, str] = {} if "secrets" in self._denied else dict(secrets or {})
         self.variables: Mapping[str, Json] = dict(variables or {})
         self.journal: Journal = journal if journal is not None else MemoryJournal()
         self.tenant = tenant
         self.clock: Clock = clock if clock is not None else SystemClock()
         self._policy = http if http is not None else HttpPolicy()
+        self._code = code if code is not None else CodePolicy()
         self._blobs = blobs
         self._http: HttpClient | None = None
         self._plans: dict[tuple[int, str | None], tuple[Workflow, Plan]] = {}
@@ -184,12 +193,14 @@ class Engine:
         self._group: anyio.abc.TaskGroup | None = None
         self._open = False
         self._opened = False  # at any time so far
-        self._node_types = tuple(node_types)
         self._timers: list[Timer] = []
         self._timer_serial = 0
         self._timer_scope: anyio.CancelScope | None = None
         self._timer_next: Timer | None = None  # the one that is slept for
         self._compact_at = 1024
+
+    def _make_registry(self) -> plugin_system.Registry:
+        return plugin_system.make_registry(self.manager, self._node_types).without(self._denied)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -198,7 +209,7 @@ class Engine:
             raise OrchestratorError("this engine is open already: use one `async with` for it")
         if self._opened:
             # The languages were given back when it was closed: an engine may be opened again.
-            self.registry = plugin_system.make_registry(self.manager, self._node_types)
+            self.registry = self._make_registry()
             self.bare.clear()
             self._plans.clear()
         self._opened = True
@@ -420,6 +431,8 @@ class Engine:
         """The HTTP client, made when it is first used."""
         if self._http is not None:
             return self._http
+        if "network" in self._denied:
+            raise denied("network")
         client: HttpClient | None = self.manager.hook.make_http_client(policy=self._policy)
         if client is None:
             raise OrchestratorError("no plugin brings an HTTP client: install pluggable-orchestrator-nodes-std")
@@ -429,6 +442,8 @@ class Engine:
     @property
     def blobs(self) -> Blobs:
         """The store of bytes."""
+        if "blobs" in self._denied:
+            raise denied("blobs")
         if self._blobs is None:
             raise OrchestratorError("this engine has no store for blobs: give it one, as Engine(blobs=...)")
         return self._blobs
@@ -443,7 +458,7 @@ class Engine:
         if language is None:
             known = ", ".join(sorted(self.registry.languages)) or "none"
             raise OrchestratorError(f"the language {name!r} is not installed; there is {known}")
-        return language
+        return LimitedLanguage(language, self._code, denied="code" in self._denied)
 
     def activity(self) -> tuple[int, ...]:
         """Numbers that change as long as anything happens here: for clocks of tests."""

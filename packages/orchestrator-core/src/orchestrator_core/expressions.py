@@ -567,6 +567,8 @@ def read(code: Code, names: Names) -> Any:
         position = 1
     else:
         value = names.root(root)
+        if root == "secrets" and steps and steps[0][0] not in value:  # what would be sent without it is nobody's wish
+            raise ExpressionError(f"{{{{ {code.source} }}}}: there is no secret {steps[0][0]!r} here")
     for number in range(position, len(steps)):
         key, optional = steps[number]
         if value is None or value is ABSENT:

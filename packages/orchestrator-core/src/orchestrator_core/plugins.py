@@ -70,11 +70,25 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str | None) -
 
 @attrs.frozen(eq=False)
 class Registry:
-    """What the plugins of an engine bring."""
+    """What the plugins of an engine bring.
+
+    ``denied`` holds node types that are not among ``node_types``, for they need what the operator denies: name -> what.
+    """
 
     node_types: Mapping[str, NodeType]
     languages: Mapping[str, Language]
     functions: Mapping[str, str]
+    denied: Mapping[str, str] = attrs.field(factory=dict)
+
+    def without(self, capabilities: frozenset[str]) -> Registry:
+        """The same without the node types that need one of these."""
+        denied = {
+            name: ", ".join(sorted(needed))
+            for name, kind in self.node_types.items()
+            if (needed := kind.capabilities & capabilities)
+        }
+        allowed = {name: kind for name, kind in self.node_types.items() if name not in denied}
+        return attrs.evolve(self, node_types=allowed, denied=denied)
 
     def describe(self, name: str) -> Traits:
         """The traits of a node type, for the plan.
@@ -87,6 +101,8 @@ class Registry:
 
     def hint(self, name: str) -> str:
         """What to do about an unknown type."""
+        if name in self.denied:
+            return f"it needs {self.denied[name]}, which is denied here"
         near = min(self.node_types, key=lambda known: distance(known, name), default="")
         if near and distance(near, name) <= 2:
             return f"did you mean {near!r}?"

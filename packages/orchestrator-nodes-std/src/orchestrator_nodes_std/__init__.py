@@ -47,8 +47,8 @@ def register_node_types() -> list[NodeType]:
 
 @hookimpl
 def register_languages() -> Sequence[Language]:
-    """JavaScript; a new one per call, because each engine closes its own."""
-    return [code.JavaScriptLanguage()]
+    """JavaScript and Python; new ones per call, because each engine closes its own."""
+    return [code.JavaScriptLanguage(), code.PythonLanguage()]
 
 
 @hookimpl

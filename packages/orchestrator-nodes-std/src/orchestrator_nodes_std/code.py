@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal, TypeVar, cast
+from typing import Final, Generic, Literal, Protocol, TypeVar, cast
 
 import attrs
 from anyio import CancelScope, CapacityLimiter, to_thread
@@ -20,10 +20,10 @@ from orchestrator_core import (
     node_type,
     setting,
 )
-from orchestrator_nodes_std.sandbox import JavaScript, Limits, SandboxError
+from orchestrator_nodes_std.sandbox import Completed, JavaScript, Limits, Python, SandboxError
 from orchestrator_nodes_std.shapes import Json, between, check
 
-__all__ = ["JavaScriptLanguage", "code"]
+__all__ = ["JavaScriptLanguage", "PythonLanguage", "SandboxLanguage", "code"]
 
 T = TypeVar("T")
 
@@ -38,12 +38,18 @@ class CodeConfig:
     source: str = setting(
         description="The body of a function. `context` holds `input`, `inputs`, `payload`, `execution.id`, `node.id` "
         "and `node.attempt`; inside a `for_each` also `item` and `index`. What it returns is the output and must be "
-        "JSON; nothing returned is null. `await` may be used, `console.log` writes to the node's logs.",
+        "JSON; nothing returned is null. `console.log` (in Python `print`) writes to the node's logs; in JavaScript "
+        "`await` may be used.",
         examples=["return {...context.input, total: context.input.qty * 3}"],
         literal=True,
         validator=check(lambda source: None if source.strip() else "must not be empty"),
     )
-    language: str = setting(default="javascript", description="The language of the source.")
+    language: str = setting(
+        default="javascript",
+        description="The language of the source: `javascript`, or `python` (CPython 3.12 with its standard library), "
+        "which needs the extra `python` of the standard package.",
+        examples=["python"],
+    )
     timeout: Duration = setting(
         default=Duration(5.0),
         description="How long the code may run; it is stopped then, and the node fails with the code `timeout`.",
@@ -101,31 +107,36 @@ async def code(ctx: NodeContext, config: CodeConfig, input: Json) -> Json:
         ) from error
 
 
-class JavaScriptLanguage:
-    """JavaScript in the sandbox, in worker threads: the event loop goes on meanwhile, on asyncio and trio.
+class Runtime(Protocol):
+    """What a language needs of its sandbox."""
+
+    def run(
+        self, source: str, context: Mapping[str, Json], *, limits: Limits | None = None, seed: int, now: float
+    ) -> Completed:
+        """Run a program. Blocks."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back. Blocks until running calls have ended."""
+        ...
+
+
+R = TypeVar("R", bound=Runtime)
+
+
+class SandboxLanguage(Generic[R]):
+    """A language of the sandbox, in worker threads: the event loop goes on meanwhile, on asyncio and trio.
 
     An engine has one of its own. Nothing is loaded before the first call. A call cannot be abandoned: cancelling waits
     for its time limit at the latest, because a guest that ran on would still hold its instance.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, runtime: Callable[[int], R]) -> None:
+        """Args: runtime: Makes the sandbox for so many calls at once."""
         # The limiter keeps waiting calls out of threads; as many run as the sandbox has instances.
         self._parallel = max(2, os.cpu_count() or 1)
-        self._sandbox = JavaScript(instances=self._parallel)
+        self._sandbox = runtime(self._parallel)
         self._limiter: RunVar[CapacityLimiter] = RunVar("limiter")
-
-    @property
-    def name(self) -> str:
-        """``javascript``."""
-        return "javascript"
-
-    def check(self, source: str, *, expression: bool) -> None:
-        """Parse without running. Blocks (the very first call on a machine for seconds: the sandbox is compiled).
-
-        Raises:
-            LanguageError: With code ``syntax``.
-        """
-        _translated(lambda: self._sandbox.check(source, expression=expression))
 
     async def run(
         self,
@@ -153,19 +164,6 @@ class JavaScriptLanguage:
         )
         return Ran(completed.value, tuple((line.level, line.message) for line in completed.logs))
 
-    async def evaluate(
-        self, expressions: Sequence[str], scope: Mapping[str, Json], *, seed: int, now: float
-    ) -> Sequence[Evaluated]:
-        """Evaluate expressions over the names of ``scope``, each by itself, in one call of the sandbox.
-
-        Raises:
-            LanguageError: The scope is no JSON that JavaScript can hold, or all of them together met a limit.
-        """
-        found = await self._in_thread(lambda: self._sandbox.evaluate(expressions, scope, seed=seed, now=now))
-        return [
-            Evaluated(cast("Literal['value', 'undefined', 'error']", one.kind), one.value, one.message) for one in found
-        ]
-
     async def aclose(self) -> None:
         """Give back what the sandbox holds, when the calls that are running have ended."""
         with CancelScope(shield=True):
@@ -182,6 +180,76 @@ class JavaScriptLanguage:
             # Whoever cancelled has had to wait; what the code then failed with is of no interest any more.
             await checkpoint_if_cancelled()
             raise
+
+
+class JavaScriptLanguage(SandboxLanguage[JavaScript]):
+    """JavaScript, for programs and for expressions."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda parallel: JavaScript(instances=parallel))
+
+    @property
+    def name(self) -> str:
+        """``javascript``."""
+        return "javascript"
+
+    def check(self, source: str, *, expression: bool) -> None:
+        """Parse without running. Blocks (the very first call on a machine for seconds: the sandbox is compiled).
+
+        Raises:
+            LanguageError: With code ``syntax``.
+        """
+        _translated(lambda: self._sandbox.check(source, expression=expression))
+
+    async def evaluate(
+        self, expressions: Sequence[str], scope: Mapping[str, Json], *, seed: int, now: float
+    ) -> Sequence[Evaluated]:
+        """Evaluate expressions over the names of ``scope``, each by itself, in one call of the sandbox.
+
+        Raises:
+            LanguageError: The scope is no JSON that JavaScript can hold, or all of them together met a limit.
+        """
+        found = await self._in_thread(lambda: self._sandbox.evaluate(expressions, scope, seed=seed, now=now))
+        return [
+            Evaluated(cast("Literal['value', 'undefined', 'error']", one.kind), one.value, one.message) for one in found
+        ]
+
+
+class PythonLanguage(SandboxLanguage[Python]):
+    """Python, for programs. Its runtime is an extra: without it, whatever is asked of it says what to install."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda parallel: Python(instances=parallel))
+
+    @property
+    def name(self) -> str:
+        """``python``."""
+        return "python"
+
+    def check(self, source: str, *, expression: bool) -> None:
+        """Parse without running. Blocks (the very first call on a machine for seconds: the sandbox is compiled).
+
+        Raises:
+            LanguageError: With code ``syntax``; with code ``not_installed``, where the runtime is missing.
+        """
+        if expression:
+            raise _no_expressions()
+        _translated(lambda: self._sandbox.check(source))
+
+    async def evaluate(
+        self,
+        expressions: Sequence[str],  # noqa: ARG002 - as every language has it
+        scope: Mapping[str, Json],  # noqa: ARG002 - as every language has it
+        *,
+        seed: int,  # noqa: ARG002 - as every language has it
+        now: float,  # noqa: ARG002 - as every language has it
+    ) -> Sequence[Evaluated]:
+        """Refuse: expressions are JavaScript."""
+        raise _no_expressions()
+
+
+def _no_expressions() -> LanguageError:
+    return LanguageError("expressions are JavaScript: Python is for code nodes", code="syntax")
 
 
 def _translated(call: Callable[[], T]) -> T:

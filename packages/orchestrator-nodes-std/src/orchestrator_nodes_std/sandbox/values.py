@@ -3,8 +3,9 @@
 import json
 import math
 import re
+import struct
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import attrs
 
@@ -74,7 +75,8 @@ class SandboxError(Exception):
 
     `code` is one of `syntax`, `exception`, `timeout`, `memory_limit`, `output_limit`, `input` (what was given is not
     JSON that the language can hold), `not_json` (what was returned is not JSON), `crashed` (the guest broke; its
-    instance is gone). `line` is the line of the user's source, from 1, where it is known, and `snippet` that line.
+    instance is gone), `not_installed` (the language's runtime is missing). `line` is the line of the user's source, from
+    1, where it is known, and `snippet` that line.
     `logs` holds what was logged until then.
     """
 
@@ -112,11 +114,12 @@ _encoder = json.JSONEncoder(
 _LONG_NUMBER = re.compile(rb"[0-9]{16}")
 
 
-def encode(value: Any) -> bytes:
+def encode(value: Any, *, doubles: bool = True) -> bytes:
     """The JSON text of `value` in UTF-8; raises `SandboxError` with code `input`, naming the place, where it has none.
 
-    Integers beyond 2^53 - 1 either way are refused, as JavaScript would silently change them; so are NaN, infinities,
-    halves of surrogate pairs, and other types. Keys that are numbers become strings, as `json` has it.
+    NaN, infinities, halves of surrogate pairs and other types are refused; so are, for a language whose numbers are
+    `doubles`, integers beyond 2^53 - 1 either way, which it would silently change. Keys that are numbers become
+    strings, as `json` has it.
     """
     try:
         data = _encoder.encode(value).encode()
@@ -127,7 +130,7 @@ def encode(value: Any) -> bytes:
         refuse(value)
         _bad("input", None, "is not JSON")
     # Digits in a row are rare, so that only few inputs are walked in Python.
-    if _LONG_NUMBER.search(data):
+    if doubles and _LONG_NUMBER.search(data):
         refuse(value)
     return data
 
@@ -192,13 +195,13 @@ def may_hold_halves(data: bytes | bytearray) -> bool:
     return b"\\ud" in data
 
 
-def decode(data: bytes | bytearray) -> Any:
+def decode(data: bytes | bytearray, *, doubles: bool = True) -> Any:
     """The value of a JSON text that a guest wrote; raises `SandboxError` with code `not_json` where it is none.
 
-    An integer beyond 2^53 - 1 was a double in the guest, and stays one.
+    In a language whose numbers are `doubles`, an integer beyond 2^53 - 1 was one, and stays one.
     """
     try:
-        if _LONG_NUMBER.search(data):
+        if doubles and _LONG_NUMBER.search(data):
             return json.loads(data, parse_int=_integer, parse_constant=_no_constant)
         return json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -212,3 +215,36 @@ def _integer(text: str) -> int | float:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+# ---- logs -----------------------------------------------------------------------------------------------------------
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class Memory(Protocol):
+    """What can be read of a guest."""
+
+    def read(self, at: int, size: int) -> bytearray:
+        """Bytes of its memory; raises IndexError outside of it."""
+        ...
+
+
+def read_logs(memory: Memory, at: int, limits: Limits) -> tuple[LogLine, ...]:
+    """The lines that a driver left at `at`. The guest wrote them: nothing they say is trusted.
+
+    First two words (bytes used; whether something was dropped), then for each line its level (a byte), its size (a word)
+    and its text.
+    """
+    used, dropped = struct.unpack("<II", memory.read(at, 8))
+    data = memory.read(at + 8, min(used, limits.logs)) if used else bytearray()
+    lines = []
+    position = 0
+    while position + 5 <= len(data):
+        (size,) = struct.unpack_from("<I", data, position + 1)
+        text = data[position + 5 : position + 5 + size].decode("utf-8", "ignore")
+        lines.append(LogLine(LEVELS[data[position] % len(LEVELS)], text))
+        position += 5 + size
+    if dropped:
+        lines.append(LogLine("warning", f"console output beyond {limits.logs} bytes was dropped"))
+    return tuple(lines)

@@ -211,16 +211,16 @@ class WasmModule:
     def link(
         self,
         *,
-        refuse: Callable[[Import], Function],
+        refuse: Callable[[Import], Function] | None,
         keep: Sequence[str],
         add: Mapping[str, Function] | None = None,
         snapshot: Snapshot | None = None,
     ) -> bytes:
         """A module without imports.
 
-        `refuse` gives the body that stands for an import; `keep` names the exports that remain; `add` holds new
-        exported functions; `snapshot` replaces data, memory size and the stack pointer's first value. A module with a
-        snapshot exports its stack pointer too, as `stack_pointer`.
+        `refuse` gives the body that stands for an import (None: imports remain, for making a snapshot); `keep` names
+        the exports that remain; `add` holds new exported functions; `snapshot` replaces data, memory size and the stack
+        pointer's first value. A module with a snapshot exports its stack pointer too, as `stack_pointer`.
         """
         types = list(self.types)
         added = list((add or {}).items())
@@ -229,7 +229,7 @@ class WasmModule:
         own_types = [own.number() for _ in range(own_count)]
         code = _Reader(self._sections[_CODE])
         code_count = code.number()
-        stubs = [refuse(item) for item in self.imports]
+        stubs = [refuse(item) for item in self.imports] if refuse else []
         for function in [*stubs, *(function for _, function in added)]:
             if function.type not in types:
                 types.append(function.type)
@@ -245,7 +245,7 @@ class WasmModule:
             *(function.encoded() for _, function in added),
         ]
         exports = {name: self.exports[name] for name in keep}
-        first = len(stubs) + own_count
+        first = len(self.imports) + own_count
         exports |= {name: (_EXPORT_FUNCTION, first + number) for number, (name, _) in enumerate(added)}
         if snapshot:
             exports["stack_pointer"] = (_EXPORT_GLOBAL, 0)
@@ -255,7 +255,8 @@ class WasmModule:
             _CODE: b"".join(bodies),
             _EXPORT: _vector([_sized(n.encode()) + bytes([kind]) + unsigned(i) for n, (kind, i) in exports.items()]),
         }
-        sections.pop(_IMPORT, None)
+        if refuse:
+            sections.pop(_IMPORT, None)
         if snapshot:
             sections |= self._frozen(snapshot)
         return _MAGIC + b"".join(bytes([kind]) + _sized(sections[kind]) for kind in sorted(sections))
