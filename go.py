@@ -5,7 +5,8 @@
 python3 go.py demo    a workflow over real data, with a live picture
 python3 go.py test    everything that is tested: lint, types, tests, documentation
 
-All that is written stays in this folder: a virtual environment in `.venv`, with caches beside it, results in `build`.
+What is written stays in this folder: a virtual environment in `.venv`, with pip's caches beside it, results in `build`.
+Only the compiled sandbox (a few MiB) is kept in your cache folder, where every later `orchestrator` finds it.
 """
 
 import contextlib
@@ -98,7 +99,7 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def environment() -> dict[str, str]:
-    """The variables of every program that is started: caches stay in this folder, plain packages are found."""
+    """The variables of every program that is started: its caches stay in this folder, plain packages are found."""
     found = {
         **os.environ,
         "PIP_CACHE_DIR": str(CACHE / "pip"),
@@ -199,8 +200,8 @@ def pip_command() -> list[str]:
     return [sys.executable, "-m", "pip", "--python", str(python()), "install", "--quiet"]
 
 
-def install(what: str, requirements: tuple[str, ...]) -> None:
-    """Install the packages of this folder and what a command needs beside them, where it has not been done.
+def install(what: str, requirements: tuple[str, ...]) -> bool:
+    """Install the packages of this folder and what a command needs beside them; returns whether that was to be done.
 
     Raises:
         Failed: It does not work; says why.
@@ -215,7 +216,7 @@ def install(what: str, requirements: tuple[str, ...]) -> None:
     ]
     wanted = hashlib.sha256("\0".join(told).encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted and _works("-c", "import encodings"):
-        return
+        return False
     with Progress("Preparing .venv (once)" if not stamp.exists() else "Bringing .venv up to date"):
         make_environment()
         editable = [] if PLAIN.exists() else ["--editable"]
@@ -229,14 +230,15 @@ def install(what: str, requirements: tuple[str, ...]) -> None:
                 f"All that pip said is in {LOG.relative_to(ROOT)}. Is there a way to a package index from here?"
             )
     stamp.write_text(wanted)
+    return True
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------------
 
 
-def run(command: list[str]) -> int:
+def run(command: list[str], surroundings: dict[str, str]) -> int:
     """Run a program in this terminal and return its exit code. An interrupt is for it to end on; we wait."""
-    with subprocess.Popen(command, cwd=ROOT, env=environment()) as process:
+    with subprocess.Popen(command, cwd=ROOT, env=surroundings) as process:
         while True:
             try:
                 return process.wait()
@@ -249,17 +251,25 @@ def run(command: list[str]) -> int:
 
 def demo(arguments: list[str]) -> int:
     """The earthquakes, from the installation to the answer."""
-    install("demo", DEMO)
+    began = time.time()
+    installed = install("demo", DEMO)
+    surroundings = environment()
+    # As whoever types `orchestrator` afterwards has it: what the sandbox compiles now is then found again.
+    surroundings.pop("XDG_CACHE_HOME")
+    if "XDG_CACHE_HOME" in os.environ:
+        surroundings["XDG_CACHE_HOME"] = os.environ["XDG_CACHE_HOME"]
+    if installed:
+        surroundings["ORCHESTRATOR_DEMO_BEGAN"] = str(began)
     picture = Path("build") / "earthquakes.svg"
     (ROOT / picture.parent).mkdir(exist_ok=True)
-    return run([str(python()), "examples/earthquakes/run.py", "--svg", str(picture), *arguments])
+    return run([str(python()), "examples/earthquakes/run.py", "--svg", str(picture), *arguments], surroundings)
 
 
 def test(arguments: list[str]) -> int:
     """Every session of the noxfile, or those that are named."""
     install("test", TEST)
     sessions = ["--session", *arguments] if arguments else []
-    return run([str(python()), "-m", "nox", "--noxfile", "noxfile.py", *sessions])
+    return run([str(python()), "-m", "nox", "--noxfile", "noxfile.py", *sessions], environment())
 
 
 def main() -> int:

@@ -309,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.save and len(given.files) > 1:
         parser.error("--save takes one FILE")
     code = 0
-    print(f"{'workflow':<44} {'tasks':>6} {'edges':>6} {'critical path':>14} {'makespan':>10} {'ratio':>7}")
+    heading = f"{'workflow':<44} {'tasks':>6} {'edges':>6} {'critical path':>14} {'makespan':>10} {'ratio':>7}\n"
     for path in given.files:
         try:
             done = _replay_file(path, given)
@@ -318,9 +318,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = 2
             continue
         print(
-            f"{path.stem[:44]:<44} {done.tasks:>6} {done.edges:>6} {done.critical_path:>12.3f} s "
+            f"{heading}{path.stem[:44]:<44} {done.tasks:>6} {done.edges:>6} {done.critical_path:>12.3f} s "
             f"{done.makespan:>8.3f} s {done.ratio:>7.3f}"
         )
+        heading = ""  # it stands above the first line only: where there is none, the errors stand alone
         for line in done.wrong[:10]:
             print(f"  wrong: {line}", file=sys.stderr)
         code = max(code, 1) if done.wrong else code

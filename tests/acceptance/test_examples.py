@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -191,7 +192,7 @@ def test_the_demo_counts_what_it_was_given():
         "season": "restless",
         "energy_by_region": [
             f"Land: {100 - sea:.1f} %, 4 earthquakes, M 6.5 at most, down to 33 km",
-            f"Sea: {sea:.1f} %, 1 earthquakes, M 5 at most, down to 10 km",
+            f"Sea: {sea:.1f} %, 1 earthquake, M 5 at most, down to 10 km",
         ],
         "strong": ["2024-04-02 M 6.5, near A, Land: 2 aftershocks, M 5 at most"],
     }
@@ -204,6 +205,11 @@ def test_the_demo_takes_another_way_in_a_calm_season():
     assert (result.output["season"], result.output["strong"]) == ("calm", [])
     assert result.node("aftershocks").status == "skipped"
     assert [line.message for line in result.node("quiet").logs] == ["no earthquake of magnitude 6 or more"]
+
+
+def test_one_of_a_kind_is_not_many():
+    output = season([quake(2, 6.5), quake(3, 5.0)], strong=6).output
+    assert output["strong"] == ["2024-04-02 M 6.5, near A, Land: 1 aftershock, M 5 at most"]
 
 
 def test_the_demo_asks_at_most_two_questions_at_a_time_and_reads_all_pages():
@@ -231,6 +237,10 @@ def test_the_demo_answers_over_the_real_records(capsys, monkeypatch, tmp_path):
     shown = capsys.readouterr().out
     assert "Where to go next" in shown
     assert str(picture) in shown
+    assert "installation" not in shown
+    monkeypatch.setenv("ORCHESTRATOR_DEMO_BEGAN", str(time.time() - 100))
+    assert run.main() == 0
+    assert re.search(r"Real records in \d\.\d seconds \(10\d with the installation\)\.", capsys.readouterr().out)
     assert picture.read_text().startswith("<svg")
     monkeypatch.setattr(sys, "argv", ["run.py", "--json", "--strong", "6"])
     assert run.main() == 0
@@ -476,7 +486,8 @@ def test_what_is_no_recording_is_refused_with_a_reason(wfformat, tmp_path, capsy
     file = tmp_path / "bad.json"
     file.write_text(content)
     assert wfformat.main([str(file)]) == 2
-    error = capsys.readouterr().err
+    out, error = capsys.readouterr()
+    assert out == "", "the error comes alone"
     assert error.startswith(f"{file}: ")
     assert complaint in error
 
@@ -567,6 +578,24 @@ def test_pips_warnings_are_kept_from_people_and_its_errors_are_not(go):
     said = "WARNING: Location ignored\n  error: subprocess-exited-with-error\n      ERROR: No matching distribution found for x\n"
     done = subprocess.CompletedProcess([], 1, "", said)
     assert go.complaint(done) == "    ERROR: No matching distribution found for x"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_demo_leaves_caches_where_the_command_looks_and_says_when_it_began(go, monkeypatch, installed):
+    """What is compiled in the demo is not compiled again by whoever types `orchestrator` afterwards."""
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(go, "ROOT", go.VENV.parent)
+    monkeypatch.setattr(go, "install", lambda *_: installed)
+    monkeypatch.setattr(go, "run", lambda _, surroundings: seen.append(surroundings) or 0)
+    for given in (None, "/elsewhere"):
+        if given is None:
+            monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        else:
+            monkeypatch.setenv("XDG_CACHE_HOME", given)
+        assert go.demo([]) == 0
+        assert seen[-1].get("XDG_CACHE_HOME") == given
+        assert ("ORCHESTRATOR_DEMO_BEGAN" in seen[-1]) == installed
+    assert go.environment()["XDG_CACHE_HOME"] == str(go.CACHE), "pip's stay in the folder"
 
 
 def test_it_says_what_it_can_do(go, monkeypatch, capsys):

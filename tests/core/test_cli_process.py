@@ -223,3 +223,116 @@ def test_the_library_itself_needs_neither(tmp_path):
         "import orchestrator_core, orchestrator_core.results, orchestrator_core.cli"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+# --- what cannot be stopped -----------------------------------------------------------------------------------------
+
+SPIN = """
+schema: 1
+id: spinning
+nodes:
+  - {id: spin, type: code, config: {source: "while (true) {}", timeout: 2}}
+"""
+
+
+@pytest.fixture
+def spinning(tmp_path):
+    # So that the sandbox has been compiled, and what follows takes the time that it says.
+    quick = tmp_path / "quick.yaml"
+    quick.write_text(SPIN.replace("while (true) {}", "return 1"))
+    subprocess.run([*COMMAND, "run", str(quick), "--quiet"], check=True, timeout=60, capture_output=True)
+    path = tmp_path / "spinning.yaml"
+    path.write_text(SPIN)
+    return path
+
+
+def test_an_interrupt_says_at_once_that_code_is_waited_for_and_how_long(spinning):
+    process = start("run", spinning)
+    wait_for(process, "spin")
+    time.sleep(0.5)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    said = process.stderr.readline()
+    assert time.monotonic() - asked < 0.5
+    assert said == (
+        "orchestrator: cancelling: waiting for the code of node 'spin', 2.0 s at most; once more exits at once\n"
+    )
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (130, "")
+    assert "spinning cancelled in" in out
+
+
+def test_a_second_interrupt_does_not_wait_for_code(spinning):
+    process = start("run", spinning)
+    wait_for(process, "spin")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert "once more exits at once" in process.stderr.readline()
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert time.monotonic() - asked < 0.7
+    assert (process.returncode, err) == (130, "orchestrator: exits at once\n")
+
+
+def test_the_live_picture_shows_what_is_waited_for(spinning):
+    terminal = Terminal("run", spinning, columns=100)
+    terminal.read_until("running")
+    time.sleep(0.5)
+    terminal.process.send_signal(signal.SIGINT)
+    terminal.read_until("waiting for the code of node 'spin', 2.0 s at most", seconds=0.6)
+    assert terminal.end() == 130
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.output)
+    assert "cancelling  spinning" in shown
+    last = shown[shown.rindex("cancelled  spinning") :]
+    assert "waiting for" not in last, "nothing is left of it in the picture that stays"
+
+
+def test_code_that_outlasts_the_patience_is_left_alone(spinning):
+    spinning.write_text(SPIN.replace("timeout: 2", "timeout: 1h"))
+    hasty = "import sys; from orchestrator_core.cli import main, watch; watch._PATIENCE = 0.5; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", hasty, "run", spinning], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(process, "spin")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "the code of node 'spin', 500 ms at most" in err
+    assert "exits although something still runs" in err
+    assert "spinning cancelled in" in out
+
+
+def test_an_execution_that_failed_says_what_still_runs(spinning):
+    nodes = '  - {id: nap, type: wait, config: {for: 0.3}}\n  - {id: bad, type: fail, config: {message: "no"}}\n'
+    spinning.write_text(SPIN + nodes + "edges: [{source: nap, target: bad}]\n")
+    ran = subprocess.run([*COMMAND, "run", spinning], capture_output=True, text=True, timeout=30, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr == (
+        "orchestrator: waiting for the code of node 'spin', 2.0 s at most; Ctrl-C twice exits at once\n"
+    )
+    assert "spinning failed in" in ran.stdout
+
+
+@pytest.mark.parametrize("given", ['{"name": "Zoë"}', '"é'])
+def test_a_payload_that_the_locale_cannot_read(tmp_path, given):
+    (tmp_path / "echo.json").write_text(
+        '{"schema": 1, "id": "echo", "nodes": [{"id": "a", "type": "set"}], "output": "{{ payload }}"}'
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG"))}
+    environment.pop("PYTHONIOENCODING", None)
+    ran = subprocess.run(
+        [*COMMAND, "run", "echo.json", "--quiet", "--input", given.encode()],
+        env=environment | {"LC_ALL": "C", "PYTHONUTF8": "0"},
+        capture_output=True,
+        cwd=tmp_path,
+        timeout=30,
+        check=False,
+    )
+    if given.endswith("}"):
+        assert (ran.returncode, json.loads(ran.stdout), ran.stderr) == (0, {"name": "Zoë"}, b"")
+    else:
+        assert (ran.returncode, ran.stdout) == (2, b"")
+        assert ran.stderr.startswith(b"--input: not JSON: Unterminated string")
+        assert b"surrogate" not in ran.stderr

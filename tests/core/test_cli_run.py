@@ -79,6 +79,21 @@ def test_what_is_skipped_says_why(run):
     assert out.endswith('output: "small order"\n')
 
 
+def test_every_port_that_delivered_is_named(run):
+    text = """
+    schema: 1
+    id: ports
+    nodes:
+      - {id: some, type: filter, config: {items: "{{ input }}", where: "{{ item > 1 }}"}}
+      - {id: one, type: if, config: {condition: "{{ true }}"}}
+      - {id: plain, type: set}
+    """
+    _, out, _ = run(text, "--input", "[1, 2, 3]")
+    assert re.search(r"✓ some +succeeded in .*, on ports main and rejected\n", out)
+    assert re.search(r"✓ one +succeeded in .*, on port true\n", out)
+    assert re.search(r"✓ plain +succeeded in [^,]*\n", out)
+
+
 def test_json_is_the_result_and_nothing_else(run):
     code, out, err = run(ORDER, "--input", '{"qty": 50}', "--var", 'to="shop"', "--json")
     result = parse_json(out)
@@ -298,6 +313,59 @@ def test_the_handlers_of_the_process_are_as_they_were(run):
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+# --- what was not given ---------------------------------------------------------------------------------------------
+
+PAYLOAD = ("--input JSON", "no payload was given")
+
+
+@pytest.mark.parametrize(
+    ("node", "parts"),
+    [
+        ('type: set, config: {values: {a: "{{ payload.url }}"}}', PAYLOAD),
+        ('type: set, config: {values: {a: "{{ payload.url.length + 1 }}"}}', PAYLOAD),
+        ('type: set, config: {values: {a: "{{ input.url }}"}}', PAYLOAD),
+        ('type: set, when: "{{ payload.go }}"', PAYLOAD),
+        ("type: code, config: {source: 'return context.input.qty * 3'}", PAYLOAD),
+        ("type: code, config: {source: 'return context.payload.qty * 3'}", PAYLOAD),
+        ("type: call, config: {function: first}", PAYLOAD),
+        ('type: set, config: {values: {a: "to {{ vars.to }}"}}', ("vars.to was not given: --var to=JSON",)),
+        ('type: set, config: {values: {a: "{{ vars.to.name }}"}}', ("vars.to was not given: --var to=JSON",)),
+        ('type: http, config: {url: "{{ vars.url }}"}', ("vars.url was not given: --var url=JSON",)),
+        (
+            'type: loop, config: {max_iterations: 1, body: {nodes: [{id: b, type: http, config: {url: "{{ vars.u }}"}}]}}',
+            ("vars.u was not given: --var u=JSON",),
+        ),
+        (
+            'type: set, config: {values: {a: "{{ vars.x + vars.y.z }}"}}',
+            ("vars.x and vars.y were", "--var x=JSON --var y=JSON"),
+        ),
+    ],
+)
+def test_a_failure_over_what_was_not_given_says_how_to_give_it(run, tmp_path, monkeypatch, node, parts):
+    (tmp_path / "first_functions.py").write_text("def first(value):\n    return value[0]\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    text = f"schema: 1\nid: given\nnodes:\n  - {{id: a, {node}}}\n"
+    code, out, _ = run(text, "--callable", "first=first_functions:first")
+    assert code == 1
+    (hint,) = [line for line in out.splitlines() if line.startswith("hint:")]
+    for part in parts:
+        assert part in hint
+    given = ("--input", "{}", *(f"--var={name}={{}}" for name in ("to", "url", "u", "x", "y")))
+    _, out, _ = run(text, "--callable", "first=first_functions:first", *given)
+    assert "given" not in "".join(line for line in out.splitlines() if line.startswith("hint:"))
+
+
+def test_a_failure_of_its_own_does_not_blame_the_payload(run):
+    text = """
+    schema: 1
+    id: own
+    nodes: [{id: a, type: code, config: {source: "const row = null; return row.name"}}]
+    """
+    assert "hint:" not in run(text)[1]
+    assert "hint:" not in run(text.replace("null; return row.name", "context.input; throw new Error('no')"))[1]
+
+
 # --- signals --------------------------------------------------------------------------------------------------------
 
 APPROVAL = """
@@ -359,6 +427,20 @@ def test_a_wait_that_ends_by_itself_is_waited_for(run):
         (["--callable", "f=json:no_such"], ["json has no function 'no_such'"]),
         (["--callable", "f=json"], ["module:function"]),
         (["--allow-address", "10.0.0.0/99"], ["host", "network"]),
+        (["--allow-address", "???"], ["host", "network"]),
+        (["--allow-address", ""], ["host", "network"]),
+        (["--allow-address", "-a.example"], ["host", "network"]),
+        (["--allow-address", "a..example"], ["host", "network"]),
+        (["--allow-address", "10.1.2.3/16"], ["write the network as 10.1.0.0/16"]),
+        (["--allow-address", "127.1"], ["an address (127.0.0.1)"]),
+        (["--allow-address", "0x7f000001"], ["an address (127.0.0.1)"]),
+        (["--allow-address", "http://localhost:8000/"], ["the host alone"]),
+        (["--allow-address", "localhost:8000"], ["the host alone"]),
+        (["--allow-address", "bücher.example"], ["in ASCII (xn--…)"]),
+        (["--svg", "/no/such/folder/x.svg"], ["--svg /no/such/folder/x.svg", "there is no folder /no/such/folder"]),
+        (["--svg", "/"], ["--svg /", "is a directory"]),
+        (["--svg", "x.png"], ["it writes SVG", "x.svg"]),
+        (["--input", '"\udcff"'], ["--input: not UTF-8", "0xff at position 2"]),
         (["--timeout", "soon"], ["--timeout 'soon'", "15m"]),
         (["--timeout", "0"], ["more than 0"]),
         (["--seed", "x"], ["orchestrator run:", "--seed"]),
@@ -372,6 +454,27 @@ def test_bad_usage_is_one_line_and_code_2(run, arguments, said):
     assert len(err.splitlines()) == 1
     for part in said:
         assert part in err
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["localhost", "intranet.example", "db_1.internal.", "127.0.0.1", "::1", "[::1]", "10.1.0.0/16", "fd00::/8"],
+)
+def test_what_http_may_reach_is_a_host_an_address_or_a_network(run, address):
+    assert run(ORDER, "-q", "--input", '{"qty": 1}', "--allow-address", address)[::2] == (0, "")
+
+
+def test_texts_that_the_locale_cannot_read_are_what_they_were_meant_to_be(run):
+    # As Python reads the bytes of UTF-8 where the locale is ASCII.
+    meant = json.dumps({"qty": 50, "to": "Zoë 🎉"}, ensure_ascii=False).encode().decode("ascii", "surrogateescape")
+    echo = """
+    schema: 1
+    id: echo
+    nodes: [{id: a, type: set}]
+    output: "{{ [payload.to, vars.to.to, nodes.a.output.to] }}"
+    """
+    code, out, _ = run(echo, "-q", "--input", meant, "--var", f"to={meant}", "--pin", f"a={meant}")
+    assert (code, json.loads(out)) == (0, ["Zoë 🎉"] * 3)
 
 
 def test_a_payload_file_is_told_with_its_line(run, file):

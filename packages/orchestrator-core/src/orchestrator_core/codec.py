@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from types import NoneType, UnionType
+from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
@@ -299,6 +299,12 @@ class _Accepting(cattrs.Converter):
         hook = super().get_structure_hook(type, cache_result)
         return lambda value, kind: value if self.accept(value) else hook(value, kind)
 
+    def holds_accepted(self, value: Any) -> bool:
+        """Whether such a value is this one, or stands in it."""
+        if isinstance(value, Mapping):
+            return any(map(self.holds_accepted, value.values()))
+        return any(map(self.holds_accepted, value)) if isinstance(value, list | tuple) else self.accept(value)
+
 
 _ANY: object = Any
 _LITERAL: object = Literal
@@ -443,26 +449,32 @@ def _class_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], 
             raise ValueError(f"must be an object, not {_kind_of(value)}")  # noqa: TRY004 - as above
         if not fields:
             hints = get_type_hints(kind)
-            for field in attrs.fields(kind):
-                if field.init and not field.name.startswith("_"):
-                    hint = hints[field.name]
+            for own in attrs.fields(kind):
+                if own.init and not own.name.startswith("_"):
+                    hint = hints[own.name]
                     hook = converter.get_structure_hook(hint)
-                    required = field.default is attrs.NOTHING
-                    fields[wire_name(field.name)] = (field.alias or field.name, hook, hint, required)
+                    required = own.default is attrs.NOTHING
+                    fields[wire_name(own.name)] = (own.alias or own.name, hook, hint, required)
         arguments: dict[str, Any] = {}
         errors: list[Exception] = []
         for name, item in value.items():
-            known = fields.get(name)
-            if known is None:
+            field = fields.get(name)
+            if field is None:
                 errors.append(_noted(ValueError(_unknown(name, list(fields))), name))
                 continue
             try:
-                arguments[known[0]] = known[1](item, known[2])
+                arguments[field[0]] = field[1](item, field[2])
             except Exception as error:  # noqa: BLE001 - gathered, with its place
                 errors.append(_noted(error, name))
         for name, (_argument, _hook, _hint, required) in fields.items():
             if required and name not in value:
                 errors.append(_noted(ValueError("is missing"), name))
+        if not errors and isinstance(converter, _Accepting) and converter.holds_accepted(value):
+            # What the object will be is not known yet. What is known of it can be judged all the same.
+            known = {name: item for name, item in arguments.items() if not converter.holds_accepted(item)}
+            errors = list(_invalid(kind, known, frozenset(arguments.keys() - known.keys())))
+            if not errors:
+                return value
         if errors:
             raise ExceptionGroup("", errors)
         try:
@@ -476,25 +488,41 @@ def _class_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], 
     return structure
 
 
-def _invalid(kind: Any, arguments: Mapping[str, Any]) -> Iterator[Exception]:
-    """Which fields' validators refuse their values: attrs stops at the first and does not say where."""
+def _invalid(kind: Any, arguments: Mapping[str, Any], unknown: frozenset[str] = frozenset()) -> Iterator[Exception]:
+    """Which fields' validators refuse their values: attrs stops at the first and does not say where.
+
+    Args:
+        unknown: Fields whose values are not known. A validator that looks at one of those says nothing.
+    """
+    made = SimpleNamespace()
+    for field in attrs.fields(kind):
+        alias = field.alias or field.name
+        if alias in arguments:
+            setattr(made, field.name, arguments[alias])
+        elif alias not in unknown:
+            default: Any = field.default
+            setattr(made, field.name, default.factory() if isinstance(default, attrs.Factory) else default)  # type: ignore[arg-type]  # attrs types the class Factory as a function
     for field in attrs.fields(kind):
         alias = field.alias or field.name
         if field.validator is not None and alias in arguments:
             try:
-                field.validator(None, field, arguments[alias])
+                field.validator(made, field, arguments[alias])
             except Exception as error:  # noqa: BLE001 - validators raise what they like
-                yield _noted(error, wire_name(field.name))
+                if not (unknown and isinstance(error, AttributeError)):
+                    yield _noted(error, wire_name(field.name))
 
 
 def _unknown(key: str, known: list[str]) -> str:
-    near = sorted(known, key=lambda name: distance(key, name))
-    hint = (
-        f"did you mean {near[0]!r}?"
-        if near and distance(key, near[0]) <= 2
-        else f"known are {', '.join(sorted(known))}"
-    )
+    near = nearest(key, known)
+    hint = f"did you mean {near!r}?" if near else f"known are {', '.join(sorted(known))}"
     return f"is not known here: {hint}" if known else "is not known here: there are no settings"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known word that was probably meant: one letter in three may be wrong. Empty where there is none."""
+    most = max(1, (len(name) + 1) // 3)
+    best = min(known, key=lambda other: distance(other, name), default="")
+    return best if best and distance(best, name) <= most else ""
 
 
 def distance(a: str, b: str) -> int:

@@ -93,14 +93,14 @@ class PreparedConfig:
         return structure_config(raw, self.kind, "$.config")
 
 
-def structure_config(raw: Mapping[str, Json], kind: type[Any], place: str) -> Any:
+def structure_config(raw: Mapping[str, Json], kind: type[Any], place: str, *, converter: Any = _strict) -> Any:
     """An instance of a config class.
 
     Raises:
         DocumentError: With every fault and its place.
     """
     try:
-        return _strict.structure(dict(raw), kind)
+        return converter.structure(dict(raw), kind)
     except Exception as error:  # noqa: BLE001 - validators of plugins raise what they like
         raise DocumentError(codec.faults_of(error, place)) from None
 
@@ -130,22 +130,11 @@ def prepare_config(kind: NodeType, raw: Mapping[str, Json], place: str = "$.conf
     secret = any("secrets" in code.roots for code in template.codes)
     if template.codes:
         draft: dict[str, Any] = dict(rest) | {name: Expression(t) for name, t in each.items()}
-        with attrs.validators.disabled():
-            _check_draft(draft, kind.config, place)
+        structure_config(draft, kind.config, place, converter=_draft)
         return PreparedConfig(kind.config, None, template, each, secret)
     full = dict(rest) | {name: Expression(t) for name, t in each.items()}
     ready = structure_config(full, kind.config, place)
     return PreparedConfig(kind.config, None if each else ready, template, each, secret)
-
-
-def _check_draft(draft: Mapping[str, Any], kind: type[Any], place: str) -> None:
-    try:
-        _draft.structure(dict(draft), kind)
-    except Exception as error:  # noqa: BLE001 - as above
-        faults = codec.faults_of(error, place)
-        # A class that looks at itself when it is made may stumble over a template: that is not the document's fault.
-        if any(fault.place != place for fault in faults):
-            raise DocumentError(faults) from None
 
 
 def _fault(text: str, place: str) -> Fault:

@@ -405,8 +405,8 @@ def near(name: str, known: Mapping[str, int]) -> str:
     """A hint at a name that is nearly this one, or nothing."""
     if len(known) > 1000:
         return ""
-    found = [other for other in known if other.lower() == name.lower() or codec.distance(other, name) <= 1]
-    return f": did you mean {found[0]!r}?" if found else ""
+    found = next((other for other in known if other.lower() == name.lower()), "") or codec.nearest(name, known)
+    return f": did you mean {found!r}?" if found else ""
 
 
 def find_cycle(nodes: Sequence[Node], edges: Edges) -> list[str] | None:

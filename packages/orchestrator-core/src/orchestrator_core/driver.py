@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import hashlib
-import html
-import json
-import re
-import urllib.parse
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import anyio
@@ -44,6 +39,7 @@ from orchestrator_core.expressions import (
 from orchestrator_core.graph import Plan
 from orchestrator_core.journal import Journal
 from orchestrator_core.machine import Machine
+from orchestrator_core.masking import mask
 from orchestrator_core.nodes import LanguageError, NodeContext, NodeFunction, Services, WaitRequested
 from orchestrator_core.plugins import Registry
 from orchestrator_core.state import Scope, Stage
@@ -652,41 +648,3 @@ def _failure_of(error: BaseException) -> Failure:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= _MAX_REPEATED else text[:_MAX_REPEATED] + "…"
-
-
-def mask(value: Any, secrets: Iterable[str]) -> Any:
-    """A JSON value in which every secret, also encoded or inside a longer text, is replaced by ``***``."""
-    forms: set[str] = set()
-    for secret in secrets:
-        if secret:
-            forms |= _forms(secret)
-    if not forms:
-        return value
-    return _mask(value, re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))))
-
-
-def _forms(secret: str) -> set[str]:
-    """A text as it is, and as it looks in JSON, in Python, in a URL, in HTML, in hexadecimal and in base64."""
-    data = secret.encode("utf-8", "surrogatepass")
-    forms = {secret, html.escape(secret), html.escape(secret, quote=False), repr(secret)[1:-1]}
-    forms |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], data.hex(), data.hex().upper()}
-    for safe in ("", "/"):
-        for quoted in (urllib.parse.quote(data, safe=safe), urllib.parse.quote_plus(data, safe=safe)):
-            forms |= {quoted, re.sub("%..", lambda found: found.group().lower(), quoted)}
-    # Inside base64 of something longer its inner digits are the same at each of the three offsets.
-    for offset in range(3):
-        encoded = base64.b64encode(b"\0" * offset + data).decode().rstrip("=")
-        inner = encoded[(0, 2, 3)[offset] : len(encoded) - (1 if (len(data) + offset) % 3 else 0)]
-        if len(inner) >= 6:
-            forms |= {inner, inner.replace("+", "-").replace("/", "_")}
-    return forms
-
-
-def _mask(value: Any, pattern: re.Pattern[str]) -> Any:
-    if isinstance(value, str):
-        return pattern.sub("***", value)
-    if isinstance(value, list):
-        return [_mask(item, pattern) for item in value]
-    if isinstance(value, dict):
-        return {_mask(key, pattern): _mask(item, pattern) for key, item in value.items()}
-    return value

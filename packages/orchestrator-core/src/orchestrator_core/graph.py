@@ -49,17 +49,6 @@ class Group:
     delay: float = 0.0
 
 
-@attrs.frozen(eq=False)
-class Outs:
-    """The outgoing edges of each node of a plan, for readers: the machine itself walks the columns."""
-
-    plan: Plan
-
-    def __getitem__(self, index: int) -> tuple[tuple[str, int, int], ...]:
-        ports, targets = self.plan.ports, self.plan.targets
-        return tuple((ports[number], targets[number], number) for number in self.plan.leaving[index])
-
-
 @attrs.define(eq=False)
 class Plan:
     """The graph of one execution (or one body), by index in document order.
@@ -113,11 +102,6 @@ class Plan:
     groups: dict[int, Group]
     outside: frozenset[str]
     notes: list[Any]
-
-    @property
-    def outs(self) -> Outs:
-        """For each node its outgoing edges as (port, target, edge)."""
-        return Outs(self)
 
     @property
     def roots(self) -> list[int]:

@@ -10,7 +10,7 @@ import attrs
 import pluggy
 
 from orchestrator_core import hookspecs
-from orchestrator_core.codec import distance
+from orchestrator_core.codec import nearest
 from orchestrator_core.errors import PluginError
 from orchestrator_core.graph import Traits
 from orchestrator_core.groups import CorePlugin
@@ -103,8 +103,8 @@ class Registry:
         """What to do about an unknown type."""
         if name in self.denied:
             return f"it needs {self.denied[name]}, which is denied here"
-        near = min(self.node_types, key=lambda known: distance(known, name), default="")
-        if near and distance(near, name) <= 2:
+        near = nearest(name, [known for known in self.node_types if ("." in known) == ("." in name)])
+        if near:
             return f"did you mean {near!r}?"
         prefix, dot, _ = name.partition(".")
         if dot:

@@ -164,7 +164,7 @@ class _Check:
         language = self.registry.languages.get(name) if isinstance(name, str) else None
         if language is None:
             known = ", ".join(sorted(self.registry.languages)) or "none"
-            yield Fault(f"the language {name!r} is not installed (there is {known})", f"{place}.language")
+            yield Fault(f"the language {name!r} is not installed (there are {known})", f"{place}.language")
             return
         try:
             language.check(source, expression=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,11 +16,11 @@ import pluggy
 
 from orchestrator_core import hookspecs
 from orchestrator_core.cli.text import Problem, complain
-from orchestrator_core.codec import distance
-from orchestrator_core.errors import DocumentError, OrchestratorError
+from orchestrator_core.codec import nearest
+from orchestrator_core.errors import DocumentError, OrchestratorError, PluginError
 from orchestrator_core.plugins import ENTRY_POINTS
 
-__all__ = ["Commands", "add_plugin", "main", "make_cli"]
+__all__ = ["Commands", "add_plugin", "main", "make_cli", "way_out"]
 
 # Each stands in a module of its own, read when it is wanted: `orchestrator version` need not load what `run` needs.
 _OWN = {
@@ -68,10 +69,11 @@ class Commands(click.Group):
         if self.get_command(ctx, name) is None and not ctx.resilient_parsing and not name.startswith("-"):
             if name in _SERVER:
                 raise Problem(
-                    f"orchestrator: {name!r} comes with the server: pip install pluggable-orchestrator-server"
+                    f"orchestrator: {name!r} comes with the server package, which is not part of this version: "
+                    "see orchestrator --help for what there is"
                 )
-            near = [known for known in self.list_commands(ctx) if distance(known, name) <= 2]
-            hint = f"did you mean {near[0]!r}?" if near else "see orchestrator --help"
+            meant = nearest(name, self.list_commands(ctx))
+            hint = f"did you mean {meant!r}?" if meant else "see orchestrator --help"
             raise Problem(f"orchestrator: there is no command {name!r}: {hint}")
         return super().resolve_command(ctx, args)
 
@@ -98,7 +100,23 @@ class Commands(click.Group):
             try:
                 add_plugin(self, point)
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and must not take the others along
-                complain(f"orchestrator: plugin {point.name!r} cannot be used: {type(error).__name__}: {error}")
+                of = f" of package {point.dist.name!r}" if point.dist is not None else ""
+                complain(
+                    f"orchestrator: plugin {point.name!r}{of} cannot be used: {type(error).__name__}: {error} "
+                    f"({way_out(point)})"
+                )
+
+
+def way_out(point: EntryPoint | None) -> str:
+    """What to do about a plugin that is broken."""
+    remove = "" if point is None or point.dist is None else f"pip uninstall {point.dist.name}, or "
+    return f"{remove}look with orchestrator doctor"
+
+
+def _blamed(error: PluginError) -> EntryPoint | None:
+    """The installed plugin that an error is about: its name stands first."""
+    points = entry_points(group=ENTRY_POINTS)
+    return next((point for point in points if str(error).startswith(f"plugin {point.name!r} ")), None)
 
 
 def add_plugin(group: click.Group, point: EntryPoint) -> None:
@@ -187,11 +205,15 @@ def _explain(error: BaseException, *, debug: bool) -> int:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "orchestrator"
         message = " ".join(error.format_message().split()).rstrip(".")
+        message = re.sub(r"\.? \(Did you mean (.*)\?\)$", r": did you mean \1?", message)
         complain(f"{command}: {message[:1].lower() + message[1:]} (see {command} --help)")
         return error.exit_code
     if isinstance(error, DocumentError):
         for fault in error.faults:
             complain(str(fault))
+        return 2
+    if isinstance(error, PluginError):
+        complain(f"orchestrator: {error} ({way_out(_blamed(error))})")
         return 2
     if isinstance(error, OrchestratorError):
         complain(f"orchestrator: {error}")

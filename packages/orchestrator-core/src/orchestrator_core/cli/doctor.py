@@ -30,7 +30,7 @@ from orchestrator_core.types import ExecutionStatus
 
 __all__ = ["doctor", "version_command"]
 
-_PACKAGES = ("pluggable-orchestrator-core", "pluggable-orchestrator-nodes-std", "pluggable-orchestrator-server")
+_PACKAGES = ("pluggable-orchestrator-core", "pluggable-orchestrator-nodes-std")
 _LIBRARIES = (
     "anyio",
     "attrs",
@@ -49,7 +49,6 @@ _EXTRAS = {
     "yaml": ("yaml", "documents in YAML", "pluggable-orchestrator-core[yaml]"),
     "testing": ("hypothesis", "property tests of graphs", "pluggable-orchestrator-core[testing]"),
     "nodes-std": ("orchestrator_nodes_std", "the standard node types", "pluggable-orchestrator-nodes-std"),
-    "server": ("orchestrator_server", "the server", "pluggable-orchestrator-server"),
 }
 # Both in JavaScript and in Python this is the body of a function that gives 42.
 _PROBE = "return 42"
@@ -142,7 +141,8 @@ def _plugins() -> Iterator[Check]:
         try:
             add_plugin(click.Group(), point)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-            yield Check(name, "broken", f"{package}: {type(error).__name__}: {error}")
+            remedy = "" if point.dist is None else f" (mend it, or pip uninstall {point.dist.name})"
+            yield Check(name, "broken", f"{package}: {type(error).__name__}: {error}{remedy}")
         else:
             yield Check(name, "ok", f"{package}, loaded in {format_duration(time.perf_counter() - started)}")
 
@@ -162,7 +162,11 @@ async def _language(language: Language) -> AsyncIterator[Check]:
                 return
         yield Check(name, "ok", f"first call {format_duration(times[0])}, then {1000 * min(times[1:]):.2f} ms")
     except LanguageError as error:
-        yield Check(name, "broken", f"{error.code}: {error.message}")
+        # A language may come with an extra of its package: not to have it is no fault.
+        missing = error.code == "not_installed"
+        yield Check(
+            name, "missing" if missing else "broken", error.message if missing else f"{error.code}: {error.message}"
+        )
     except Exception as error:  # noqa: BLE001 - what is broken may break in any way
         yield Check(name, "broken", f"{type(error).__name__}: {error}")
     finally:

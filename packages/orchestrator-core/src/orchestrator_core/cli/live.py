@@ -15,7 +15,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Group
 from rich.text import Text
 
-from orchestrator_core.cli.progress import Progress, Row
+from orchestrator_core.cli.progress import Progress, Row, ports_text
 from orchestrator_core.cli.text import json_text, one_line, plural
 from orchestrator_core.codec import format_duration
 from orchestrator_core.types import ExecutionStatus, NodeStatus, Wait
@@ -90,6 +90,8 @@ def frame(progress: Progress, *, now: float, width: int, height: int, icons: Ico
     icons = icons or ICONS
     room = max(height - 1, 4)
     lines = [_heading(progress, now, width, icons)]
+    if progress.note:
+        lines.append(_fit(Text(f"  {one_line(progress.note)}", style="yellow"), width))
     logs = min(len(progress.logs), max(min(room // 5, 8), 1))
     space = room - len(lines) - (logs + 1 if logs else 0)
     if len(progress.rows) <= space:
@@ -115,8 +117,9 @@ def _heading(progress: Progress, now: float, width: int, icons: Icons) -> Text:
     state = _EXECUTION[progress.status]
     if state is NodeStatus.RUNNING and progress.counts[NodeStatus.WAITING] and not progress.counts[NodeStatus.RUNNING]:
         state = NodeStatus.WAITING
-    word = "cancelling" if progress.cancelling and progress.finished_at is None else state.value
-    end = progress.finished_at if progress.finished_at is not None else now
+    # What was cancelled may take its time to end: until then it is not over for those who look on.
+    end = now if progress.finished_at is None or progress.note else progress.finished_at
+    word = "cancelling" if progress.cancelling and end is now else state.value
     text = Text()
     text.append(f"{icons[state]} {word}", style=STYLES[state])
     text.append(f"  {one_line(progress.name or progress.workflow, max(width // 2, 12))}", style="bold")
@@ -191,7 +194,7 @@ def _detail(row: Row, now: float, icons: Icons) -> Iterator[tuple[str, str]]:
     elif row.reason:
         yield row.reason, "bright_black"
     elif row.ports:
-        yield f"on port {' and '.join(row.ports)}", "bright_black"
+        yield ports_text(row.ports), "bright_black"
     elif row.status is NodeStatus.SUCCEEDED and row.output is not None:
         yield one_line(json_text(row.output, 160), 160), "bright_black"
 

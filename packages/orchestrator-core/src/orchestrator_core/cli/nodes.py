@@ -11,7 +11,7 @@ import click
 
 from orchestrator_core.cli.schema import type_schema
 from orchestrator_core.cli.text import Problem, say, say_json, table, width_of, wrap
-from orchestrator_core.codec import dump_json
+from orchestrator_core.codec import dump_json, nearest
 from orchestrator_core.nodes import NodeType
 from orchestrator_core.plugins import ENTRY_POINTS, Registry, make_manager, make_registry
 from orchestrator_core.types import Json
@@ -36,14 +36,24 @@ def nodes(name: str | None, *, as_json: bool) -> None:
         return
     kind = registry.node_types.get(name)
     if kind is None:
-        raise Problem(
-            f"there is no node type {name!r}: {registry.hint(name).replace('see `orchestrator nodes` for', 'see')}"
-        )
+        # A plugin's type is no slip for one without a prefix.
+        meant = nearest(name, [known for known in registry.node_types if ("." in known) == ("." in name)])
+        hint = f"did you mean {meant!r}?" if meant else _where_else(name, registry)
+        raise Problem(f"there is no node type {name!r}: {hint}")
     if as_json:
         say_json(_as_json(kind))
         return
     for line in _describe(kind, width_of(sys.stdout)):
         say(line)
+
+
+def _where_else(name: str, registry: Registry) -> str:
+    prefix, dot, _ = name.partition(".")
+    if dot and not any(kind.startswith(f"{prefix}.") for kind in registry.node_types):
+        return f"install the package whose plugin is called {prefix!r}; `orchestrator nodes` lists what is installed"
+    if "set" not in registry.node_types:
+        return "the standard types are in the package pluggable-orchestrator-nodes-std, which is not installed"
+    return "`orchestrator nodes` lists those that are installed"
 
 
 def _list(registry: Registry) -> None:

@@ -17,7 +17,7 @@ import attrs
 from orchestrator_core import codec
 from orchestrator_core.cli.documents import places, read_value
 from orchestrator_core.cli.text import Problem, fault_line
-from orchestrator_core.codec import distance, parse_duration
+from orchestrator_core.codec import nearest, parse_duration
 from orchestrator_core.document import Workflow
 from orchestrator_core.errors import DocumentError
 from orchestrator_core.types import Duration, Json
@@ -35,6 +35,12 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Labels of letters, digits and hyphens; underscores too, which names inside of container networks have.
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?"
+)
+# A last label that is a number makes the whole host an address, in a spelling that programs read differently.
+_NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
 
 
 @attrs.frozen
@@ -52,6 +58,7 @@ def parse_json_option(text: str, option: str, *, hint: str = "") -> Json:
     Raises:
         Problem: It is no JSON; the line says at which character, and shows it.
     """
+    text = _as_utf8(text, option)
     try:
         return codec.parse_json(text)
     except DocumentError as error:
@@ -69,6 +76,23 @@ def parse_json_option(text: str, option: str, *, hint: str = "") -> Json:
         raise Problem(message + (f"; {hint}" if hint else "")) from None
 
 
+def _as_utf8(text: str, option: str) -> str:
+    """A text of the command line as it was meant: JSON is UTF-8, whatever the locale says.
+
+    Where the locale is not UTF-8 (``LC_ALL=C``), what it cannot read comes as lone surrogates, one for each byte.
+    """
+    if not any("\udc80" <= character <= "\udcff" for character in text):
+        return text
+    data = os.fsencode(text)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Problem(
+            f"{option}: not UTF-8: byte {data[error.start]:#04x} at position {error.start + 1}; "
+            "write other characters as JSON has them (\\u00e9), or give a file"
+        ) from None
+
+
 def parse_input(text: str | None) -> Json:
     """The payload: JSON, ``@file`` (JSON or YAML) or ``@-`` (standard input); ``null`` where it is not given."""
     if text is None:
@@ -82,8 +106,7 @@ def parse_input(text: str | None) -> Json:
     try:
         return read_value(file)[0]
     except DocumentError as error:
-        name = "standard input" if file == "-" else file
-        raise Problem(*(fault_line(name, fault) for fault in error.faults)) from None
+        raise Problem(*(fault_line(file, fault) for fault in error.faults)) from None
 
 
 def _split(text: str, option: str, form: str) -> tuple[str, str]:
@@ -135,11 +158,9 @@ def _known_path(workflow: Workflow, path: str, option: str) -> None:
     known = list(places(workflow.nodes))
     place = "/".join(part for part in path.split("/") if not part.isdecimal())
     if place not in known:
-        near = [other for other in known if distance(other, place) <= 2] if len(known) <= 1000 else []
+        meant = nearest(place, known) if len(known) <= 1000 else ""
         hint = (
-            f"did you mean {near[0]!r}?"
-            if near
-            else f"it has {', '.join(known[:12])}{', …' if len(known) > 12 else ''}"
+            f"did you mean {meant!r}?" if meant else f"it has {', '.join(known[:12])}{', …' if len(known) > 12 else ''}"
         )
         raise Problem(f"{option}: {workflow.id} has no node at {path!r}: {hint}")
 
@@ -198,16 +219,32 @@ def parse_callables(given: Sequence[str]) -> Mapping[str, Callable[..., Any]]:
 def parse_address(given: Sequence[str]) -> tuple[str, ...]:
     """Hosts and networks that HTTP may reach although they are private."""
     for text in given:
-        if "/" in text:
-            try:
-                ipaddress.ip_network(text, strict=False)
-            except ValueError:
-                raise Problem(
-                    f"--allow-address {text!r}: write a host (127.0.0.1) or a network (10.1.0.0/16)"
-                ) from None
-        elif not text.strip():
-            raise Problem("--allow-address: write a host (127.0.0.1) or a network (10.1.0.0/16)")
+        if not _is_address(text):
+            raise Problem(f"--allow-address {text!r}: {_address_hint(text)}")
     return tuple(given)
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is a host name, an IP address or a network: nothing else can be told from a typing error."""
+    try:
+        ipaddress.ip_network(text.removeprefix("[").removesuffix("]") if ":" in text else text)
+    except ValueError:
+        return len(text) <= 253 and bool(_HOST.fullmatch(text)) and not _NUMERIC.fullmatch(text)
+    return True
+
+
+def _address_hint(text: str) -> str:
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        pass
+    else:
+        return f"write the network as {network}, or the address alone"
+    if "//" in text or re.fullmatch(r"[^:]+:\d+", text):
+        return "write the host alone, without scheme, port or path: it is allowed on every port"
+    if not text.isascii():
+        return "write the name as it is looked up, in ASCII (xn--…)"
+    return "write a host name (intranet.example), an address (127.0.0.1) or a network (10.1.0.0/16)"
 
 
 def parse_timeout(text: str | None) -> Duration | None:

@@ -7,7 +7,7 @@ Every node of the plan has a row; those of a body stand under their group and sh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ from orchestrator_core.events import (
 from orchestrator_core.graph import Plan
 from orchestrator_core.types import ExecutionStatus, Failure, Json, LogLine, NodeStatus, Wait
 
-__all__ = ["Happened", "Progress", "Row", "place_of"]
+__all__ = ["Happened", "Progress", "Row", "place_of", "ports_text", "wait_text"]
 
 # Beyond so many items only every tenth part is told, and what failed.
 _TOLD_ITEMS = 20
@@ -80,6 +80,7 @@ class Row:
     inner: list[Row] = attrs.field(factory=list)
     status: NodeStatus = NodeStatus.PENDING
     path: str = ""
+    config: Mapping[str, Json] = attrs.field(factory=dict)
     attempt: int = 0
     started_at: float | None = None
     finished_at: float | None = None
@@ -93,7 +94,7 @@ class Row:
     reason: str = ""
     error: Failure | None = None
     output: Json = None
-    ports: tuple[str, ...] = ()  # those beside main that it delivered on
+    ports: tuple[str, ...] = ()  # all that it delivered on; none where that was main only
     live: dict[str, None] = attrs.field(factory=dict)  # the records of this node that run or wait, all of them
     times: int = 0  # how many of its records have ended
 
@@ -123,6 +124,9 @@ class Progress:
         troubled: Rows that failed last time, the latest last, by place.
         happened: What has not been told yet; whoever tells it clears it.
         logs: The latest lines that nodes wrote, and the path of each.
+        running: The row of each attempt that runs now, by path.
+        leaving: Rows of which an attempt was cancelled while it ran: it may take its time to end.
+        note: What is waited for when all is decided; whoever waits writes it.
         serial: Counts events.
     """
 
@@ -142,6 +146,9 @@ class Progress:
         self.happened: list[Happened] = []
         self.logs: list[tuple[str, LogLine]] = []
         self.waits: dict[str, Wait] = {}
+        self.running: dict[str, Row] = {}
+        self.leaving: dict[str, Row] = {}
+        self.note = ""
         self.serial = 0
         self._keep_logs = keep_logs
         self._delayed: set[str] = set()
@@ -184,6 +191,7 @@ class Progress:
                 tries=node.retry.attempts if node.retry else 1,
                 handled=node.id in catching or node.on_error == "continue",
                 path=prefix + node.id,
+                config=node.config,
             )
             self._by_place[row.place] = row
             yield row
@@ -272,6 +280,7 @@ class Progress:
         row, item = self._find(event.path)
         if row is None:
             return
+        self.running[event.path] = row
         self._begun.setdefault(event.path, event.at)
         self._delayed.discard(event.path)
         if not item:
@@ -294,10 +303,12 @@ class Progress:
 
     def _attempt_failed(self, event: AttemptFailed) -> None:
         self._log(event.path, event.logs)
+        self.running.pop(event.path, None)
         self._failing[event.path] = event.error
 
     def _attempt_waited(self, event: AttemptWaited) -> None:
         self._log(event.path, event.logs)
+        self.running.pop(event.path, None)
         row, item = self._find(event.path)
         self.waits[event.path] = event.wait
         if row is None:
@@ -388,6 +399,9 @@ class Progress:
         self._failing.pop(path, None)
         self._woken.discard(path)
         begun = self._begun.pop(path, None)
+        ran = self.running.pop(path, None)
+        if ran is not None and status is NodeStatus.CANCELLED:
+            self.leaving[ran.place] = ran
         row, item = self._find(path)
         if row is None:
             return
@@ -399,7 +413,7 @@ class Progress:
         row.times += 1
         row.live.pop(path, None)
         reason = _REASONS.get(reason, "")
-        ports = () if error is not None else tuple(port for port in outputs if port != "main")
+        ports = () if error is not None else _ports(outputs)
         self._tell(at, status, path, _ending(row, status, took, reason=reason, error=error, ports=ports))
         if row.live:  # the same node of another item's body still runs: that one is shown
             row.path = next(iter(row.live))
@@ -463,8 +477,20 @@ def _ending(
     if status is NodeStatus.FAILED:
         handled = " (handled: the execution goes on)" if row.handled else ""
         return f"failed{took}: {_words(error)}{handled}"
-    led = f", on port {' and '.join(ports)}" if ports else ""
+    led = f", {ports_text(ports)}" if ports else ""
     return f"{status}{took}{counted}{led}{f' ({reason})' if reason else ''}"
+
+
+def _ports(outputs: Mapping[str, Json]) -> tuple[str, ...]:
+    """The ports that were delivered on, `main` first; none where there is nothing to say: `main` only."""
+    others = [port for port in outputs if port != "main"]
+    return () if not others else ("main", *others) if "main" in outputs else tuple(others)
+
+
+def ports_text(ports: Sequence[str]) -> str:
+    """``on port true``, ``on ports main and rejected``."""
+    listed = " and ".join([", ".join(ports[:-1]), ports[-1]] if len(ports) > 1 else ports)
+    return f"on {'port' if len(ports) == 1 else 'ports'} {listed}"
 
 
 def wait_text(wait: Wait, now: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from string import Template
@@ -252,4 +253,4 @@ def new_plugin(name: str, *, directory: str) -> None:
     for file in files:
         say(f"{target / file}")
     say()
-    say(f"next: cd {target}, pip install -e '.[test]', pytest")
+    say(f"next: cd {shlex.quote(str(target))}, pip install -e '.[test]', pytest")

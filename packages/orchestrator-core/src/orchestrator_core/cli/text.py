@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
@@ -17,6 +18,7 @@ from orchestrator_core.types import Json
 
 __all__ = [
     "Problem",
+    "check_writable",
     "clean",
     "complain",
     "escaped",
@@ -50,6 +52,30 @@ class Problem(click.ClickException):
         super().__init__("\n".join(lines))
         self.lines = lines
         self.code = exit_code
+
+
+def check_writable(file: str, what: str) -> None:
+    """Find out whether a file can be written before there is anything to write.
+
+    Args:
+        file: Its path.
+        what: How it was asked for (``--svg FILE``): the line begins with it.
+
+    Raises:
+        Problem: Its folder is not there, or the folder or the file may not be written.
+    """
+    path = Path(file)
+    folder = path.parent
+    if path.is_dir():
+        reason = "it is a directory: name a file"
+    elif not folder.is_dir():
+        reason = f"{folder} is no directory" if folder.exists() else f"there is no folder {folder}: make it first"
+    elif path.exists():
+        reason = "" if os.access(path, os.W_OK) else "it may not be written"
+    else:
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else f"nothing may be written in {folder}"
+    if reason:
+        raise Problem(f"{what}: cannot be written: {reason}")
 
 
 def clean(text: str) -> str:
@@ -135,7 +161,8 @@ def fault_line(file: str, fault: Fault) -> str:
     """``FILE:LINE: $.place: what and what to do``."""
     line = f":{fault.line}" if fault.line is not None else ""
     place = fault.place if len(fault.place) <= _MAX_PLACE else f"{fault.place[:_MAX_PLACE]}…"
-    return clean(f"{file}{line}: {place}: {fault.message}").replace("\n", " ")
+    name = "standard input" if file == "-" else file
+    return clean(f"{name}{line}: {place}: {fault.message}").replace("\n", " ")
 
 
 def say_json(value: Json) -> None:
