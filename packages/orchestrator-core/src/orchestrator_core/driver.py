@@ -13,7 +13,7 @@ import anyio
 import attrs
 import pluggy
 
-from orchestrator_core.codec import check_json, copy_json
+from orchestrator_core.codec import check_json, copy_json, dump_json
 from orchestrator_core.commands import CancelAttempt, CancelChild, Command, Evaluate, RunAttempt, StartChild, StartTimer
 from orchestrator_core.configs import PreparedConfig, prepare_config
 from orchestrator_core.errors import DocumentError, IllegalEvent, NodeError, OrchestratorError
@@ -646,5 +646,5 @@ def _failure_of(error: BaseException) -> Failure:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = dump_json(value)
     return text if len(text) <= _MAX_REPEATED else text[:_MAX_REPEATED] + "…"
