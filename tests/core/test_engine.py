@@ -211,7 +211,7 @@ async def test_cancelling_ends_what_runs() -> None:
         execution = await e.start(
             workflow({"id": "a", "type": "sleep", "config": {"seconds": 60}}, {"id": "b", "type": "approve"})
         )
-        while execution.status == "running" and len(execution.snapshot().nodes) < 2:
+        while execution.status == "running" and len((await execution.snapshot()).nodes) < 2:
             await anyio.sleep(0.001)
         await anyio.sleep(0.01)
         await execution.cancel()
@@ -266,7 +266,7 @@ async def test_resuming_from_the_journal_does_again_what_was_outstanding() -> No
     )
     async with engine(journal=journal) as first:
         execution = await first.start(w, "p")
-        while execution.status != "running" or execution.snapshot().node("c").status != "waiting":
+        while execution.status != "running" or (await execution.snapshot()).node("c").status != "waiting":
             await anyio.sleep(0.001)
     with pytest.raises(OrchestratorError, match="closed"):
         await execution.result()

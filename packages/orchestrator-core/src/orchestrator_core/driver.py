@@ -248,6 +248,20 @@ class Driver:
         if machine.ended is not None and not self.done:
             self._finish()
 
+    @property
+    def uncommitted(self) -> int:
+        """How many events the machine has seen that the journal has not."""
+        return len(self._unwritten) + (len(self._batch[0]) if self._batch is not None else 0)
+
+    async def commit_until_now(self) -> None:
+        """Return when everything that has happened until now is committed, or the execution was given up."""
+        wanted = self.committed + self.uncommitted
+        while self.committed < wanted and not self.done:
+            if self._writing is not None:
+                await self._writing.wait()
+            else:
+                await self._commit()
+
     def _publish(self, batch: Sequence[Event]) -> None:
         if self._observe:
             for event in batch:

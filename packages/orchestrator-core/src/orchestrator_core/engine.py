@@ -76,12 +76,14 @@ class Execution:
 
     @property
     def status(self) -> ExecutionStatus:
-        """Where it stands now."""
-        return self._driver.machine.status
+        """Where it stands now. While something is being committed it is still running."""
+        return ExecutionStatus.RUNNING if self._driver.uncommitted else self._driver.machine.status
 
-    def snapshot(self) -> Result:
-        """The records as they stand now."""
-        return self._driver.machine.result()
+    async def snapshot(self) -> Result:
+        """The records as they stand now. Returns when what they show is committed."""
+        result = self._driver.machine.result()
+        await self._driver.commit_until_now()
+        return result
 
     async def result(self) -> Result:
         """Wait until it has ended, and return its result whatever its status.

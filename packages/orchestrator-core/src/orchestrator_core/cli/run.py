@@ -226,8 +226,8 @@ async def _execute(
     asyncio.get_running_loop().set_exception_handler(watch.on_loop_error)
     await watch.until_the_end()
     if watch.abandoned:
-        _abandon(order, execution.snapshot(), interrupts.code)
-    return execution.snapshot() if watch.stuck else await execution.result()
+        _abandon(order, await execution.snapshot(), interrupts.code)
+    return await execution.snapshot() if watch.stuck else await execution.result()
 
 
 def _abandon(order: Order, result: Result, code: int) -> None:

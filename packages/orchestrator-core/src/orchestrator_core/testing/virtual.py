@@ -198,7 +198,7 @@ def run_in_engine(
                 tasks.start_soon(_outside, execution, clock, happens)
                 await execution.result()
                 tasks.cancel_scope.cancel()
-            result = execution.snapshot()
+            result = await execution.snapshot()
             events = await engine.journal.read(engine.tenant, execution.id)
             return result, scripted.machine.edges(), scripted.order, _most_running(events)
 
