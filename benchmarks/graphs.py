@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -70,7 +71,7 @@ def predecessors(graph: Graph) -> dict[str, list[str]]:
     return sources
 
 
-class Trial:
+class Trial(ABC):
     """One contestant with one graph: `open`, then `plan` and `run` under the clock, then `results`, `close`.
 
     The class is made with the input it would have in life (ours: the document) and prepares nothing else before
@@ -91,20 +92,20 @@ class Trial:
         """Why it cannot do the shape at all, or `None`."""
         return None
 
-    async def open(self) -> None:
+    async def open(self) -> None:  # noqa: B027 - most have nothing to set up
         """Set up what an application sets up once in its life; not under the clock."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - as above
         """Undo `open`."""
 
+    @abstractmethod
     async def plan(self) -> None:
         """From the plain lists to something that can be run."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def run(self) -> None:
         """Run every node once and keep what a caller would look at."""
-        raise NotImplementedError
 
+    @abstractmethod
     def results(self) -> int:
         """How many nodes the kept result speaks for; raises if the result itself says that something failed."""
-        raise NotImplementedError

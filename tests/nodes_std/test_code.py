@@ -1,14 +1,16 @@
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from types import SimpleNamespace
 
 import anyio
+import attrs
 import pytest
+import wasmtime
+from helpers import NOW, refused, run
 
-from orchestrator_core import Engine, LanguageError, NodeContext, NodeError, Workflow
+from orchestrator_core import LanguageError, NodeError
+from orchestrator_core.testing import FakeServices, make_context
 from orchestrator_nodes_std.code import CodeConfig, JavaScriptLanguage, code
 
 pytestmark = pytest.mark.anyio
@@ -21,23 +23,11 @@ def language():
     anyio.run(language.aclose)
 
 
-def context(language, **known):
-    def of(name):
-        assert name == "javascript"
-        return language
-
-    given = {
-        "services": SimpleNamespace(language=of),
-        "execution_id": "exe_1",
-        "node_id": "price",
-        "path": "price",
-        "attempt": 2,
-        "now": 1_800_000_000.0,
-        "execution_seed": 7,
-        "inputs": {"main": {"qty": 3}},
-        "payload": {"start": True},
-    }
-    return NodeContext(**{**given, **known})
+def context(language, *, path="node", deadline=None, seed=1):
+    services = FakeServices(languages={"javascript": language})
+    inputs, payload = {"main": {"qty": 3}}, {"start": True}
+    made = make_context(services, inputs=inputs, payload=payload, attempt=2, now=NOW, seed=seed)
+    return attrs.evolve(made, path=path, deadline=deadline)
 
 
 # --- the node --------------------------------------------------------------------------------------------------------
@@ -52,8 +42,8 @@ async def test_code_makes_its_output_of_what_it_sees(language):
         "total": 9,
         "inputs": {"main": {"qty": 3}},
         "payload": {"start": True},
-        "execution": {"id": "exe_1"},
-        "node": {"id": "price", "attempt": 2},
+        "execution": {"id": "exe_test"},
+        "node": {"id": "node", "attempt": 2},
         "names": ["execution", "input", "inputs", "node", "payload"],
     }
 
@@ -111,7 +101,7 @@ async def test_running_again_gives_the_same(language):
     first = await code(context(language), config, None)
     assert first == await code(context(language), config, None)
     assert first[1:] == [1_800_000_000_000, "2027-01-15T08:00:00.000Z"]
-    assert first[0] != (await code(context(language, execution_seed=8), config, None))[0]
+    assert first[0] != (await code(context(language, seed=8), config, None))[0]
 
 
 async def test_data_that_looks_like_code_stays_data(language):
@@ -207,7 +197,7 @@ async def test_code_does_not_outlive_the_attempts_deadline(language):
     await code(context(language), CodeConfig("return 1"), None)
     started = time.monotonic()
     with pytest.raises(NodeError) as failure:
-        await code(context(language, deadline=1_800_000_000.2), CodeConfig("for (;;) {}", timeout=60.0), None)
+        await code(context(language, deadline=NOW + 0.2), CodeConfig("for (;;) {}", timeout=60.0), None)
     assert failure.value.code == "timeout"
     assert 0.2 < time.monotonic() - started < 2
 
@@ -224,37 +214,35 @@ def test_one_language_serves_one_event_loop_after_another_and_then_closes():
         anyio.run(use)
 
 
-def test_a_language_that_was_never_used_costs_nothing_to_close():
+def test_a_language_that_was_never_used_costs_nothing_to_close(monkeypatch):
+    made = []
+    make_engine, start = wasmtime.Engine, threading.Thread.start
+
+    def engine(*arguments):  # without one, no module can be compiled or loaded
+        made.append("engine")
+        return make_engine(*arguments)
+
+    def noted(thread):
+        made.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(wasmtime, "Engine", engine)
+    monkeypatch.setattr(threading.Thread, "start", noted)
+
+    async def use(language):
+        await language.run("return 1", {}, timeout=None, memory=None, seed=1, now=0.0)
+
     anyio.run(JavaScriptLanguage().aclose)
+    # closing can block, so the event loop lends it a thread of its own
+    assert [name for name in made if name != "AnyIO worker thread"] == []
+    language = JavaScriptLanguage()
+    anyio.run(use, language)
+    anyio.run(language.aclose)
+    # what would have been seen: whoever is used does cost something
+    assert {"engine", "sandbox-clock"} <= set(made)
 
 
 # --- through the engine ----------------------------------------------------------------------------------------------
-
-
-def workflow(nodes, edges=None):
-    """Nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
-    ids = [node["id"] for node in nodes]
-    edges = list(itertools.pairwise(ids)) if edges is None else edges
-    return Workflow.from_dict(
-        {
-            "schema": 1,
-            "id": "flow",
-            "nodes": nodes,
-            "edges": [
-                {"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges
-            ],
-        }
-    )
-
-
-async def run(nodes, payload=None, edges=None, **engine):
-    async with Engine(**engine) as opened:
-        return await opened.run(workflow(nodes, edges), payload)
-
-
-def refused(nodes, edges=None):
-    """What is wrong with a workflow before anything runs, by place."""
-    return {fault.place: fault.message for fault in Engine().validate(workflow(nodes, edges))}
 
 
 async def test_code_in_a_workflow():

@@ -4,10 +4,12 @@ import copy
 import itertools
 
 import pytest
+from helpers import Each, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator_core import Engine, NodeContext, NodeError, Workflow
+from orchestrator_core import NodeError
+from orchestrator_core.testing import make_context
 from orchestrator_nodes_std.data import (
     AggregateConfig,
     Aggregation,
@@ -29,30 +31,6 @@ from orchestrator_nodes_std.shapes import get_path, order_key, remove_path, set_
 pytestmark = pytest.mark.anyio
 
 
-class Each:
-    """Stands for an expression of a document: called for every element."""
-
-    def __init__(self, function):
-        self.function = function
-
-    async def each(self, items):
-        return [self.function(item, index) for index, item in enumerate(items)]
-
-
-def context(**known):
-    given = {
-        "services": None,
-        "execution_id": "exe_1",
-        "node_id": "step",
-        "path": "step",
-        "attempt": 1,
-        "now": 1_800_000_000.0,
-        "execution_seed": 7,
-        "inputs": {},
-    }
-    return NodeContext(**{**given, **known})
-
-
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -67,7 +45,7 @@ VALUES = st.recursive(
 
 
 async def test_set_makes_an_object_of_its_values_alone():
-    assert await set_(context(), SetConfig({"a": 1, "b.c": 2}), {"old": True}) == {"a": 1, "b": {"c": 2}}
+    assert await set_(make_context(), SetConfig({"a": 1, "b.c": 2}), {"old": True}) == {"a": 1, "b": {"c": 2}}
 
 
 async def test_set_keeps_removes_and_sets_without_touching_the_input():
@@ -79,9 +57,9 @@ async def test_set_keeps_removes_and_sets_without_touching_the_input():
         remove=["draft", "customer.notes", "lines.0", "absent.path"],
     )
     with pytest.raises(NodeError, match="'1' is no place in a list of 1"):
-        await set_(context(), config, order)
+        await set_(make_context(), config, order)
     config = SetConfig({"customer.vip": True, "lines.1.n": 5, "a.b": 1}, keep=True, remove=["draft", "customer.notes"])
-    assert await set_(context(), config, order) == {
+    assert await set_(make_context(), config, order) == {
         "id": 7,
         "customer": {"name": "Ada", "vip": True},
         "lines": [{"n": 1}, {"n": 5}],
@@ -91,22 +69,22 @@ async def test_set_keeps_removes_and_sets_without_touching_the_input():
 
 
 async def test_set_reads_an_escaped_dot_as_part_of_the_name():
-    assert await set_(context(), SetConfig({r"a\.b.c\\d": 1}), None) == {"a.b": {"c\\d": 1}}
+    assert await set_(make_context(), SetConfig({r"a\.b.c\\d": 1}), None) == {"a.b": {"c\\d": 1}}
 
 
 async def test_set_starts_from_nothing_when_null_comes_in_and_refuses_a_list():
-    assert await set_(context(), SetConfig({"a": 1}, keep=True), None) == {"a": 1}
+    assert await set_(make_context(), SetConfig({"a": 1}, keep=True), None) == {"a": 1}
     with pytest.raises(NodeError, match="must be an object, but is a list"):
-        await set_(context(), SetConfig({"a": 1}, keep=True), [])
+        await set_(make_context(), SetConfig({"a": 1}, keep=True), [])
 
 
 async def test_set_does_not_write_into_a_text():
     with pytest.raises(NodeError, match=r"cannot set `a\.b`: on the way to 'b' stands a text"):
-        await set_(context(), SetConfig({"a.b": 1}, keep=True), {"a": "text"})
+        await set_(make_context(), SetConfig({"a.b": 1}, keep=True), {"a": "text"})
 
 
 async def test_set_holds_names_that_javascript_fears_as_plain_data():
-    made = await set_(context(), SetConfig({"__proto__.polluted": 1, "constructor": 2}), None)
+    made = await set_(make_context(), SetConfig({"__proto__.polluted": 1, "constructor": 2}), None)
     assert made == {"__proto__": {"polluted": 1}, "constructor": 2}
 
 
@@ -159,8 +137,8 @@ def test_a_number_is_no_boolean_and_a_text_no_number():
 
 async def test_map_evaluates_once_per_element():
     config = MapConfig(Each(lambda item, index: [item * 2, index]))
-    assert await map_(context(), config, [5, 6]) == [[10, 0], [12, 1]]
-    assert await map_(context(), MapConfig(config.value, items=[]), [5]) == []
+    assert await map_(make_context(), config, [5, 6]) == [[10, 0], [12, 1]]
+    assert await map_(make_context(), MapConfig(config.value, items=[]), [5]) == []
 
 
 # --- sort ------------------------------------------------------------------------------------------------------------
@@ -186,18 +164,18 @@ ROWS = [
 )
 async def test_sort_goes_by_fields_stably_with_nulls_where_asked(by, ids):
     before = copy.deepcopy(ROWS)
-    assert [row["id"] for row in await sort(context(), SortConfig(by), ROWS)] == ids
+    assert [row["id"] for row in await sort(make_context(), SortConfig(by), ROWS)] == ids
     assert before == ROWS
 
 
 async def test_sort_goes_by_an_expression():
     config = SortConfig(key=Each(lambda item, _: item.lower() if item else None), order="desc", nulls="first")
-    assert await sort(context(), config, ["b", "A", "", "C", "a"]) == ["", "C", "b", "A", "a"]
+    assert await sort(make_context(), config, ["b", "A", "", "C", "a"]) == ["", "C", "b", "A", "a"]
 
 
 async def test_sort_has_an_order_for_values_of_different_kinds():
     mixed = [{}, [2], "b", None, 3, True, "B", 2.5, False, [1, 9], 10**400]
-    assert await sort(context(), SortConfig(), mixed) == [
+    assert await sort(make_context(), SortConfig(), mixed) == [
         False, True, 2.5, 3, 10**400, "B", "b", [1, 9], [2], {}, None,
     ]  # fmt: skip
 
@@ -212,13 +190,13 @@ def test_sort_refuses_fields_and_an_expression_at_once():
 
 async def test_dedupe_keeps_the_first_or_the_last():
     people = [{"m": "a", "n": 1}, {"m": "b", "n": 2}, {"m": "a", "n": 3}, {"n": 4}, {"m": None, "n": 5}]
-    assert [row["n"] for row in await dedupe(context(), DedupeConfig(["m"]), people)] == [1, 2, 4]
-    assert [row["n"] for row in await dedupe(context(), DedupeConfig(["m"], "last"), people)] == [2, 3, 5]
+    assert [row["n"] for row in await dedupe(make_context(), DedupeConfig(["m"]), people)] == [1, 2, 4]
+    assert [row["n"] for row in await dedupe(make_context(), DedupeConfig(["m"], "last"), people)] == [2, 3, 5]
 
 
 async def test_dedupe_compares_whole_values():
     values = [1, True, 1.0, "1", {"a": 1, "b": [1]}, {"b": [1], "a": 1}, None, None]
-    assert await dedupe(context(), DedupeConfig(), values) == [1, True, "1", {"a": 1, "b": [1]}, None]
+    assert await dedupe(make_context(), DedupeConfig(), values) == [1, True, "1", {"a": 1, "b": [1]}, None]
 
 
 # --- aggregate and summarize -----------------------------------------------------------------------------------------
@@ -241,34 +219,34 @@ async def test_dedupe_compares_whole_values():
 )
 async def test_aggregate_makes_one_value_of_a_field(how, made, of_nothing):
     config = AggregateConfig({"x": Aggregation(how, "sum")})
-    assert await aggregate(context(), config, ROWS) == {"x": made}
-    assert await aggregate(context(), config, []) == {"x": of_nothing}
+    assert await aggregate(make_context(), config, ROWS) == {"x": made}
+    assert await aggregate(make_context(), config, []) == {"x": of_nothing}
 
 
 async def test_aggregate_works_on_plain_elements_and_sets_places_inside():
     config = AggregateConfig(
         {"all.text": Aggregation("join", separator=" + "), "all.sum": Aggregation("sum"), "n": Aggregation("count")}
     )
-    assert await aggregate(context(), config, [1, 2, None]) == {"all": {"text": "1 + 2", "sum": 3}, "n": 3}
+    assert await aggregate(make_context(), config, [1, 2, None]) == {"all": {"text": "1 + 2", "sum": 3}, "n": 3}
 
 
 async def test_sums_do_not_lose_small_numbers_and_whole_ones_stay_whole():
     config = AggregateConfig({"s": Aggregation("sum"), "a": Aggregation("avg")})
-    assert await aggregate(context(), config, [1e16, 1.0, -1e16]) == {"s": 1.0, "a": 1 / 3}
-    assert await aggregate(context(), config, [2**60, 1]) == {"s": 2**60 + 1, "a": (2**60 + 1) / 2}
+    assert await aggregate(make_context(), config, [1e16, 1.0, -1e16]) == {"s": 1.0, "a": 1 / 3}
+    assert await aggregate(make_context(), config, [2**60, 1]) == {"s": 2**60 + 1, "a": (2**60 + 1) / 2}
 
 
 @pytest.mark.parametrize("values", [[1e308, 1e308], [10**400, 0.5]])
 async def test_a_sum_that_json_cannot_hold_fails(values):
     with pytest.raises(NodeError) as failure:
-        await aggregate(context(), AggregateConfig({"s": Aggregation("sum")}), values)
+        await aggregate(make_context(), AggregateConfig({"s": Aggregation("sum")}), values)
     assert failure.value.code == "overflow"
 
 
 @pytest.mark.parametrize("wrong", ["5", True, [1]])
 async def test_a_sum_of_other_things_than_numbers_fails(wrong):
     with pytest.raises(NodeError, match="`how: sum` needs numbers, but `p` is"):
-        await aggregate(context(), AggregateConfig({"s": Aggregation("sum", "p")}), [{"p": 1}, {"p": wrong}])
+        await aggregate(make_context(), AggregateConfig({"s": Aggregation("sum", "p")}), [{"p": 1}, {"p": wrong}])
 
 
 async def test_summarize_groups_as_sql_does():
@@ -280,7 +258,7 @@ async def test_summarize_groups_as_sql_does():
         {"who": {"land": None}, "n": 5},
     ]
     config = SummarizeConfig({"total": Aggregation("sum", "n"), "who.count": Aggregation("count")}, ["who.land"])
-    assert await summarize(context(), config, rows) == [
+    assert await summarize(make_context(), config, rows) == [
         {"who": {"land": "fr", "count": 2}, "total": 4},
         {"who": {"land": "de", "count": 1}, "total": 2},
         {"who": {"land": None, "count": 2}, "total": 9},
@@ -297,20 +275,6 @@ def test_summarize_refuses_two_fields_at_one_place():
 
 
 # --- through the engine ----------------------------------------------------------------------------------------------
-
-
-async def run(nodes, payload=None, edges=None, **engine):
-    """Run nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
-    ids = [node["id"] for node in nodes]
-    edges = list(itertools.pairwise(ids)) if edges is None else edges
-    document = {
-        "schema": 1,
-        "id": "flow",
-        "nodes": nodes,
-        "edges": [{"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges],
-    }
-    async with Engine(**engine) as opened:
-        return await opened.run(Workflow.from_dict(document), payload)
 
 
 async def test_rows_become_a_report():

@@ -1,21 +1,20 @@
 from __future__ import annotations
 
 import copy
-import itertools
 
 import pytest
+from helpers import Each, refused, run
 
-from orchestrator_core import Engine, NodeContext, NodeError, Workflow
+from orchestrator_core import NodeError
+from orchestrator_core.testing import make_context, run_node
 from orchestrator_nodes_std.flow import (
     Case,
     FailConfig,
     FilterConfig,
-    IfConfig,
     LimitConfig,
     LogConfig,
     MergeConfig,
     SplitConfig,
-    SwitchConfig,
     fail,
     filter_,
     if_,
@@ -27,30 +26,6 @@ from orchestrator_nodes_std.flow import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-class Each:
-    """Stands for an expression of a document: called for every element."""
-
-    def __init__(self, function):
-        self.function = function
-
-    async def each(self, items):
-        return [self.function(item, index) for index, item in enumerate(items)]
-
-
-def context(**known):
-    given = {
-        "services": None,
-        "execution_id": "exe_1",
-        "node_id": "step",
-        "path": "step",
-        "attempt": 1,
-        "now": 1_800_000_000.0,
-        "execution_seed": 7,
-        "inputs": {},
-    }
-    return NodeContext(**{**given, **known})
 
 
 # --- if and switch ---------------------------------------------------------------------------------------------------
@@ -72,9 +47,7 @@ def context(**known):
     ],
 )
 async def test_if_sends_the_input_where_javascript_would_go(condition, port):
-    ctx = context()
-    assert await if_(ctx, IfConfig(condition), {"n": 1}) is None
-    assert ctx.emitted == {port: {"n": 1}}
+    assert await run_node(if_, {"condition": condition}, {"n": 1}) == {port: {"n": 1}}
 
 
 @pytest.mark.parametrize(
@@ -87,16 +60,13 @@ async def test_if_sends_the_input_where_javascript_would_go(condition, port):
     ],
 )
 async def test_switch_takes_the_cases_that_hold_or_the_default(mode, whens, ports):
-    cases = [Case(when, port) for when, port in zip(whens, "abc", strict=True)]
-    ctx = context()
-    await switch(ctx, SwitchConfig(cases, default="other", mode=mode), 5)
-    assert ctx.emitted == dict.fromkeys(ports, 5)
+    cases = [{"when": when, "port": port} for when, port in zip(whens, "abc", strict=True)]
+    assert await run_node(switch, {"cases": cases, "default": "other", "mode": mode}, 5) == dict.fromkeys(ports, 5)
 
 
 async def test_switch_delivers_once_on_a_port_that_two_cases_share():
-    ctx = context()
-    await switch(ctx, SwitchConfig([Case(True, "a"), Case(True, "a")], mode="all"), 5)
-    assert ctx.emitted == {"a": 5}
+    cases = [{"when": True, "port": "a"}, {"when": True, "port": "a"}]
+    assert await run_node(switch, {"cases": cases, "mode": "all"}, 5) == {"a": 5}
 
 
 def test_the_ports_of_a_switch_are_those_its_config_names():
@@ -128,24 +98,22 @@ def test_a_port_without_a_name_is_refused():
 
 
 async def test_filter_keeps_and_rejects_in_the_old_order():
-    ctx = context()
-    await filter_(ctx, FilterConfig(where=Each(lambda item, index: item > 2 or index == 0)), [1, 2, 3, 4, 0])
-    assert ctx.emitted == {"main": [1, 3, 4], "rejected": [2, 0]}
+    config = {"where": Each(lambda item, index: item > 2 or index == 0)}
+    assert await run_node(filter_, config, [1, 2, 3, 4, 0]) == {"main": [1, 3, 4], "rejected": [2, 0]}
 
 
 async def test_filter_works_on_the_list_it_is_given_rather_than_its_input():
-    ctx = context()
-    await filter_(ctx, FilterConfig(where=Each(lambda item, _: item), items=[1, 0]), {"not": "a list"})
-    assert ctx.emitted == {"main": [1], "rejected": [0]}
+    config = {"where": Each(lambda item, _: item), "items": [1, 0]}
+    assert await run_node(filter_, config, {"not": "a list"}) == {"main": [1], "rejected": [0]}
 
 
 async def test_filter_says_what_it_misses():
     with pytest.raises(NodeError, match=r"its input is an object: set `items`") as failure:
-        await filter_(context(), FilterConfig(where=Each(lambda item, _: item)), {"rows": []})
+        await filter_(make_context(), FilterConfig(where=Each(lambda item, _: item)), {"rows": []})
     assert (failure.value.code, failure.value.retryable) == ("bad_input", False)
     # null from a template is a mistake to be told, not a reason to take the input
     with pytest.raises(NodeError, match="`items` gave null") as failure:
-        await filter_(context(), FilterConfig(where=Each(lambda item, _: item), items=None), [1])
+        await filter_(make_context(), FilterConfig(where=Each(lambda item, _: item), items=None), [1])
     assert failure.value.code == "bad_config"
 
 
@@ -155,23 +123,23 @@ async def test_filter_says_what_it_misses():
 async def test_split_takes_a_list_out_of_an_object():
     order = {"id": 7, "cart": {"lines": ["a", "b", "c"]}}
     before = copy.deepcopy(order)
-    assert await split(context(), SplitConfig(field="cart.lines"), order) == ["a", "b", "c"]
-    assert await split(context(), SplitConfig(field="cart.lines", size=2), order) == [["a", "b"], ["c"]]
-    kept = await split(context(), SplitConfig(field="cart.lines", keep=True), order)
+    assert await split(make_context(), SplitConfig(field="cart.lines"), order) == ["a", "b", "c"]
+    assert await split(make_context(), SplitConfig(field="cart.lines", size=2), order) == [["a", "b"], ["c"]]
+    kept = await split(make_context(), SplitConfig(field="cart.lines", keep=True), order)
     assert kept[2] == {"id": 7, "cart": {"lines": "c"}}
     assert len(kept) == 3
     assert order == before
 
 
 async def test_split_cuts_the_input_itself_into_short_lists():
-    assert await split(context(), SplitConfig(size=3), [1, 2, 3, 4]) == [[1, 2, 3], [4]]
-    assert await split(context(), SplitConfig(size=3), []) == []
+    assert await split(make_context(), SplitConfig(size=3), [1, 2, 3, 4]) == [[1, 2, 3], [4]]
+    assert await split(make_context(), SplitConfig(size=3), []) == []
 
 
 @pytest.mark.parametrize(("input", "there"), [({}, "nothing"), ({"lines": None}, "null"), ({"lines": "a"}, "a text")])
 async def test_split_says_what_stands_where_the_list_should(input, there):
     with pytest.raises(NodeError, match=f"a list at `lines` of its input, but there is {there}"):
-        await split(context(), SplitConfig(field="lines"), input)
+        await split(make_context(), SplitConfig(field="lines"), input)
 
 
 def test_split_refuses_settings_that_make_no_sense():
@@ -193,40 +161,41 @@ def test_split_refuses_settings_that_make_no_sense():
         (LimitConfig(2, from_="end"), [3, 4]),
         (LimitConfig(2, offset=2, from_="end"), [1, 2]),
         (LimitConfig(9, offset=1, from_="end"), [0, 1, 2, 3]),
+        (LimitConfig(3, offset=3, from_="end"), [0, 1]),
         (LimitConfig(2, offset=9, from_="end"), []),
     ],
 )
 async def test_limit_counts_from_either_end(config, kept):
-    assert await limit(context(), config, [0, 1, 2, 3, 4]) == kept
+    assert await limit(make_context(), config, [0, 1, 2, 3, 4]) == kept
 
 
 # --- merge -----------------------------------------------------------------------------------------------------------
 
 
 async def test_merge_appends_in_the_order_of_the_branches():
-    assert await merge(context(), MergeConfig(), {"b": [1, 2], "a": 3, "c": [], "d": None}) == [1, 2, 3, None]
+    assert await merge(make_context(), MergeConfig(), {"b": [1, 2], "a": 3, "c": [], "d": None}) == [1, 2, 3, None]
 
 
 async def test_merge_of_no_branch_that_delivered_is_empty():
-    assert await merge(context(), MergeConfig(), {}) == []
-    assert await merge(context(), MergeConfig("object"), {}) == {}
+    assert await merge(make_context(), MergeConfig(), {}) == []
+    assert await merge(make_context(), MergeConfig("object"), {}) == {}
 
 
 async def test_merge_makes_one_object_in_which_the_later_branch_wins():
     branches = {"a": {"x": 1, "y": 1}, "b": {"y": 2}}
-    assert await merge(context(), MergeConfig("object"), branches) == {"x": 1, "y": 2}
+    assert await merge(make_context(), MergeConfig("object"), branches) == {"x": 1, "y": 2}
     assert branches["a"] == {"x": 1, "y": 1}
     with pytest.raises(NodeError, match="'b' gave a list"):
-        await merge(context(), MergeConfig("object"), {"a": {}, "b": []})
+        await merge(make_context(), MergeConfig("object"), {"a": {}, "b": []})
 
 
 async def test_merge_pairs_by_place():
-    assert await merge(context(), MergeConfig("pairs"), {"a": [1, 2], "b": ["x", "y"]}) == [[1, "x"], [2, "y"]]
+    assert await merge(make_context(), MergeConfig("pairs"), {"a": [1, 2], "b": ["x", "y"]}) == [[1, "x"], [2, "y"]]
     uneven = {"a": [1, 2], "b": ["x"]}
-    assert await merge(context(), MergeConfig("pairs", uneven="cut"), uneven) == [[1, "x"]]
-    assert await merge(context(), MergeConfig("pairs", uneven="fill"), uneven) == [[1, "x"], [2, None]]
+    assert await merge(make_context(), MergeConfig("pairs", uneven="cut"), uneven) == [[1, "x"]]
+    assert await merge(make_context(), MergeConfig("pairs", uneven="fill"), uneven) == [[1, "x"], [2, None]]
     with pytest.raises(NodeError, match="'a' 2, 'b' 1"):
-        await merge(context(), MergeConfig("pairs"), uneven)
+        await merge(make_context(), MergeConfig("pairs"), uneven)
 
 
 ORDERS = [{"id": 1, "who": {"id": "x"}}, {"id": 2, "who": {"id": None}}, {"id": 3, "who": {"id": "z"}}]
@@ -243,34 +212,36 @@ PEOPLE = [{"key": "x", "name": "Xa"}, {"key": "x", "name": "Xb"}, {"key": "y", "
 )
 async def test_merge_joins_as_sql_does_and_null_meets_nobody(rows, names):
     config = MergeConfig("join", on="who.id", right_on="key", rows=rows)
-    joined = await merge(context(), config, {"orders": ORDERS, "people": PEOPLE})
+    joined = await merge(make_context(), config, {"orders": ORDERS, "people": PEOPLE})
     assert [(row.get("id"), row.get("name")) for row in joined] == names
 
 
 async def test_merge_joins_one_and_true_never_and_one_and_one_point_zero_always():
     left, right = [{"k": 1, "l": 1}, {"k": True, "l": 2}], [{"k": 1.0, "r": 1}]
-    assert await merge(context(), MergeConfig("join", on="k"), {"a": left, "b": right}) == [{"k": 1.0, "l": 1, "r": 1}]
+    assert await merge(make_context(), MergeConfig("join", on="k"), {"a": left, "b": right}) == [
+        {"k": 1.0, "l": 1, "r": 1}
+    ]
 
 
 async def test_merge_takes_named_inputs_as_branches():
-    ctx = context(inputs={"right": [{"k": 1, "r": 1}], "left": [{"k": 1, "l": 1}]})
+    ctx = make_context(inputs={"right": [{"k": 1, "r": 1}], "left": [{"k": 1, "l": 1}]})
     assert await merge(ctx, MergeConfig("join", on="k"), None) == [{"k": 1, "l": 1, "r": 1}]
-    assert await merge(context(inputs={"main": [1], "side": [2]}), MergeConfig(), [1]) == [1, 2]
+    assert await merge(make_context(inputs={"main": [1], "side": [2]}), MergeConfig(), [1]) == [1, 2]
 
 
 async def test_merge_says_which_branches_a_join_got():
     with pytest.raises(NodeError, match="exactly two branches, and has 1: 'orders'"):
-        await merge(context(), MergeConfig("join", on="id"), {"orders": []})
+        await merge(make_context(), MergeConfig("join", on="id"), {"orders": []})
     with pytest.raises(NodeError, match="element 1 of 'b' is a number"):
-        await merge(context(), MergeConfig("join", on="id"), {"a": [], "b": [{}, 2]})
+        await merge(make_context(), MergeConfig("join", on="id"), {"a": [], "b": [{}, 2]})
     with pytest.raises(NodeError, match="its one edge gave a text"):
-        await merge(context(), MergeConfig(), "alone")
+        await merge(make_context(), MergeConfig(), "alone")
 
 
 async def test_merge_ends_a_join_that_would_fill_the_memory():
     rows = [{"k": 1}] * 1001
     with pytest.raises(NodeError) as failure:
-        await merge(context(), MergeConfig("join", on="k"), {"a": rows, "b": rows})
+        await merge(make_context(), MergeConfig("join", on="k"), {"a": rows, "b": rows})
     assert failure.value.code == "too_large"
 
 
@@ -285,7 +256,7 @@ def test_a_join_without_a_field_is_refused():
 async def test_fail_fails_as_it_is_told():
     config = FailConfig("order 7 is empty", "empty_order", {"id": 7}, retryable=True)
     with pytest.raises(NodeError) as failure:
-        await fail(context(), config, None)
+        await fail(make_context(), config, None)
     error = failure.value
     assert (error.message, error.code, error.data, error.retryable) == (
         "order 7 is empty",
@@ -296,7 +267,7 @@ async def test_fail_fails_as_it_is_told():
 
 
 async def test_log_writes_a_line_and_passes_the_input_on():
-    ctx = context()
+    ctx = make_context()
     assert await log(ctx, LogConfig("3 rows"), [1, 2, 3]) == [1, 2, 3]
     await log(ctx, LogConfig({"ü": [1, None]}, "warning"), None)
     assert [(line.level, line.message) for line in ctx.log_lines] == [
@@ -306,32 +277,6 @@ async def test_log_writes_a_line_and_passes_the_input_on():
 
 
 # --- through the engine ----------------------------------------------------------------------------------------------
-
-
-def workflow(nodes, edges=None):
-    """Nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
-    ids = [node["id"] for node in nodes]
-    edges = list(itertools.pairwise(ids)) if edges is None else edges
-    return Workflow.from_dict(
-        {
-            "schema": 1,
-            "id": "flow",
-            "nodes": nodes,
-            "edges": [
-                {"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges
-            ],
-        }
-    )
-
-
-async def run(nodes, payload=None, edges=None, **engine):
-    async with Engine(**engine) as opened:
-        return await opened.run(workflow(nodes, edges), payload)
-
-
-def refused(nodes, edges=None):
-    """What is wrong with a workflow before anything runs, by place."""
-    return {fault.place: fault.message for fault in Engine().validate(workflow(nodes, edges))}
 
 
 async def test_branches_part_and_meet_again():

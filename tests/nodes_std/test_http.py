@@ -15,21 +15,15 @@ from urllib.parse import parse_qs, urlsplit
 import attrs
 import httpx
 import pytest
+from helpers import NOW, run
 
-from orchestrator_core import Engine, HttpPolicy, NodeContext, NodeError, Workflow
+from orchestrator_core import HttpPolicy, NodeError
+from orchestrator_core.testing import FakeServices, make_context
 from orchestrator_nodes_std.http import HttpAuth, HttpConfig, HttpFile, http
 from orchestrator_nodes_std.http_client import make_http_client
 from orchestrator_nodes_std.http_pages import HttpPagination
 
 pytestmark = pytest.mark.anyio
-
-NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request):
-    return request.param
-
 
 # --- a server and the services of an attempt -----------------------------------------------------------------------------
 
@@ -104,30 +98,6 @@ class Server:
         return f"http://127.0.0.1:{self._server.server_address[1]}{path}"
 
 
-class MemoryBlobs:
-    def __init__(self):
-        self.data = {}
-
-    async def put(self, data, *, media_type="application/octet-stream"):
-        reference = f"blob:{len(self.data)}"
-        self.data[reference] = data
-        return reference
-
-    async def get(self, reference):
-        return self.data[reference]
-
-
-class Services:
-    def __init__(self, client):
-        self.http = client
-        self.blobs = MemoryBlobs()
-        self.secrets = {}
-        self.callables = {}
-
-    def language(self, name):
-        raise KeyError(name)
-
-
 NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
@@ -135,16 +105,7 @@ NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 async def ctx(anyio_backend):
     policy = HttpPolicy(allow=("127.0.0.1",), timeout=5.0, max_body=1_000_000)
     async with make_http_client(policy, ssl_context=NO_AUTHORITIES) as client:
-        yield NodeContext(
-            services=Services(client),
-            execution_id="exe_1",
-            node_id="call",
-            path="call",
-            attempt=1,
-            now=NOW,
-            execution_seed=1,
-            inputs={},
-        )
+        yield make_context(FakeServices(client=client), now=NOW)
 
 
 async def failure(ctx, config) -> NodeError:
@@ -450,8 +411,10 @@ async def test_json_that_is_none_is_an_error_that_says_so(ctx, body):
 async def test_large_binary_bodies_become_blobs(ctx):
     with Server(lambda asked: Answer(200, b"\xff" * 11, (("Content-Type", "image/png"),))) as server:
         output = await http(ctx, HttpConfig(url=server.url(), blob_above=10))
-    assert output["body"] == {"blob": "blob:0", "media_type": "image/png", "size": 11}
-    assert await ctx.blobs.get("blob:0") == b"\xff" * 11
+    reference = output["body"]["blob"]
+    assert output["body"] == {"blob": reference, "media_type": "image/png", "size": 11}
+    assert reference.endswith("image/png")  # as these blobs name what they were told
+    assert await ctx.blobs.get(reference) == b"\xff" * 11
 
 
 async def test_headers_come_out_in_lower_case_joined_and_cookies_as_a_list(ctx):
@@ -604,7 +567,7 @@ async def test_a_client_of_the_embedders_own_works_too(ctx):
         return httpx.Response(200, json={"path": request.url.path})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        ctx.services.http = client
+        ctx.services.client = client
         assert (await http(ctx, HttpConfig(url="https://x.example/a")))["body"] == {"path": "/a"}
         assert (await failure(ctx, HttpConfig(url="https://x.example/loop"))).code == "too_many_redirects"
         error = await failure(ctx, HttpConfig(url="https://x.example/broken"))
@@ -760,21 +723,19 @@ def test_the_node_type():
 
 
 def calling(url, **config):
-    node = {"id": "call", "type": "http", "config": {"url": url, **config}, "retry": {"attempts": 2}}
-    return Workflow.from_dict({"schema": 1, "id": "calls", "nodes": [node]})
+    return [{"id": "call", "type": "http", "config": {"url": url, **config}, "retry": {"attempts": 2}}]
 
 
 async def test_a_workflow_tries_again_with_the_same_key(anyio_backend):
     first = iter([503])
     with Server(lambda asked: as_json({"said": "{{ 7*7 }}"}, next(first, 200))) as server:
-        workflow = calling(
+        nodes = calling(
             server.url("/orders/{{ input.id }}"),
             method="POST",
             json="{{ input }}",
             auth={"type": "bearer", "token": "{{ secrets.shop }}"},
         )
-        async with Engine(http=HttpPolicy(allow=("127.0.0.1",)), secrets={"shop": "t0ken"}) as engine:
-            result = await engine.run(workflow, {"id": 3})
+        result = await run(nodes, {"id": 3}, http=HttpPolicy(allow=("127.0.0.1",)), secrets={"shop": "t0ken"})
     assert result.status == "succeeded"
     assert result.output["body"] == {"said": "{{ 7*7 }}"}
     assert [attempt.error and attempt.error.code for attempt in result.node("call").attempts] == ["http_503", None]
@@ -785,8 +746,7 @@ async def test_a_workflow_tries_again_with_the_same_key(anyio_backend):
 
 async def test_a_workflow_goes_nowhere_that_its_engine_does_not_allow(anyio_backend):
     with Server(lambda asked: as_json(None)) as server:
-        async with Engine() as engine:
-            result = await engine.run(calling("{{ input }}"), server.url())
+        result = await run(calling("{{ input }}"), server.url())
     assert result.status == "failed"
     assert result.error.code == "address_refused"
     assert len(result.node("call").attempts) == 1

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import itertools
-
 import pytest
+from helpers import refused, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator_core import Engine, NodeContext, NodeError, Workflow
+from orchestrator_core import NodeError
+from orchestrator_core.testing import make_context
 from orchestrator_nodes_std.cron import CronError, parse_cron
 from orchestrator_nodes_std.triggers import (
     Idempotency,
@@ -26,27 +26,13 @@ from orchestrator_nodes_std.triggers import (
 pytestmark = pytest.mark.anyio
 
 
-def context(**known):
-    given = {
-        "services": None,
-        "execution_id": "exe_1",
-        "node_id": "step",
-        "path": "step",
-        "attempt": 1,
-        "now": 1_800_000_000.0,
-        "execution_seed": 7,
-        "inputs": {},
-    }
-    return NodeContext(**{**given, **known})
-
-
 @pytest.mark.parametrize(
     ("trigger", "config"),
     [(manual, ManualConfig()), (webhook, WebhookConfig("orders")), (schedule, ScheduleConfig(every=60.0))],
 )
 async def test_a_trigger_delivers_what_started_the_execution(trigger, config):
     assert trigger.trigger
-    assert await trigger(context(), config, {"{{ not }}": "evaluated"}) == {"{{ not }}": "evaluated"}
+    assert await trigger(make_context(), config, {"{{ not }}": "evaluated"}) == {"{{ not }}": "evaluated"}
 
 
 # --- webhook ---------------------------------------------------------------------------------------------------------
@@ -203,9 +189,13 @@ def test_templates_in_a_schedule_wait_for_their_values():
 
 
 async def test_respond_answers_with_what_it_is_given_or_with_its_input():
-    assert await respond(context(), RespondConfig(), {"id": 7}) == {"status": 200, "headers": {}, "body": {"id": 7}}
+    assert await respond(make_context(), RespondConfig(), {"id": 7}) == {
+        "status": 200,
+        "headers": {},
+        "body": {"id": 7},
+    }
     config = RespondConfig(404, {"X-Count": 5, "X-Known": True}, None)
-    assert await respond(context(), config, {"id": 7}) == {
+    assert await respond(make_context(), config, {"id": 7}) == {
         "status": 404,
         "headers": {"X-Count": "5", "X-Known": "true"},
         "body": None,
@@ -215,36 +205,10 @@ async def test_respond_answers_with_what_it_is_given_or_with_its_input():
 @pytest.mark.parametrize("value", ["{{\r\nSet-Cookie: a=b", "{{ \x00", "{{ \u20ac", None, ["a"]])
 async def test_no_data_can_break_out_of_a_header(value):
     with pytest.raises((NodeError, ValueError), match="headers"):
-        await respond(context(), RespondConfig(headers={"X-A": value}), None)
+        await respond(make_context(), RespondConfig(headers={"X-A": value}), None)
 
 
 # --- through the engine ----------------------------------------------------------------------------------------------
-
-
-def workflow(nodes, edges=None):
-    """Nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
-    ids = [node["id"] for node in nodes]
-    edges = list(itertools.pairwise(ids)) if edges is None else edges
-    return Workflow.from_dict(
-        {
-            "schema": 1,
-            "id": "flow",
-            "nodes": nodes,
-            "edges": [
-                {"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges
-            ],
-        }
-    )
-
-
-async def run(nodes, payload=None, edges=None, **engine):
-    async with Engine(**engine) as opened:
-        return await opened.run(workflow(nodes, edges), payload)
-
-
-def refused(nodes, edges=None):
-    """What is wrong with a workflow before anything runs, by place."""
-    return {fault.place: fault.message for fault in Engine().validate(workflow(nodes, edges))}
 
 
 @pytest.mark.parametrize(

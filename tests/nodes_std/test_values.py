@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import itertools
 import uuid
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from helpers import NOW, run, workflow
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator_core import Engine, NodeContext, NodeError, Workflow
+from orchestrator_core import Engine, NodeError
+from orchestrator_core.testing import make_context
 from orchestrator_nodes_std.moments import Amount, add, difference, end_of, format_time, parse_time, start_of
 from orchestrator_nodes_std.values import CryptoConfig, DatetimeConfig, crypto, datetime_
 
@@ -26,24 +27,10 @@ MOMENTS = st.builds(
 )
 
 
-def context(**known):
-    given = {
-        "services": None,
-        "execution_id": "exe_1",
-        "node_id": "step",
-        "path": "step",
-        "attempt": 1,
-        "now": 1_800_000_000.0,
-        "execution_seed": 7,
-        "inputs": {},
-    }
-    return NodeContext(**{**given, **known})
-
-
 async def compute(value=None, **settings):
     if value is not None:
         settings["value"] = value
-    return await datetime_(context(), DatetimeConfig(**settings), None)
+    return await datetime_(make_context(now=NOW), DatetimeConfig(**settings), None)
 
 
 # --- datetime --------------------------------------------------------------------------------------------------------
@@ -255,7 +242,7 @@ def test_an_action_that_lacks_its_setting_is_refused(action):
 
 
 async def make(input=None, **settings):
-    return await crypto(context(), CryptoConfig(**settings), input)
+    return await crypto(make_context(), CryptoConfig(**settings), input)
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512", "sha1", "md5", "blake2b"])
@@ -293,15 +280,15 @@ async def test_half_a_character_has_no_hash():
 async def test_identifiers_are_the_same_in_every_attempt_and_differ_between_nodes():
     for version in (4, 7):
         config = CryptoConfig("uuid", version=version)
-        first = uuid.UUID(await crypto(context(), config, None))
+        first = uuid.UUID(await crypto(make_context(), config, None))
         assert (first.version, first.variant) == (version, uuid.RFC_4122)
-        assert str(first) == await crypto(context(attempt=2), config, None)
-        assert str(first) != await crypto(context(execution_seed=8), config, None)
+        assert str(first) == await crypto(make_context(attempt=2), config, None)
+        assert str(first) != await crypto(make_context(seed=8), config, None)
 
 
 async def test_identifiers_of_version_7_sort_by_time():
     config = CryptoConfig("uuid", version=7)
-    made = [await crypto(context(now=1_800_000_000 + n / 1000, execution_seed=-n), config, None) for n in range(50)]
+    made = [await crypto(make_context(now=NOW + n / 1000, seed=-n), config, None) for n in range(50)]
     assert made == sorted(made)
     assert int(made[0].replace("-", "")[:12], 16) == 1_800_000_000_000
 
@@ -316,20 +303,6 @@ async def test_random_bytes_are_new_every_time():
 
 
 # --- through the engine ----------------------------------------------------------------------------------------------
-
-
-async def run(nodes, payload=None, edges=None, **engine):
-    """Run nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
-    ids = [node["id"] for node in nodes]
-    edges = list(itertools.pairwise(ids)) if edges is None else edges
-    document = {
-        "schema": 1,
-        "id": "flow",
-        "nodes": nodes,
-        "edges": [{"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges],
-    }
-    async with Engine(**engine) as opened:
-        return await opened.run(Workflow.from_dict(document), payload)
 
 
 async def test_times_and_hashes_of_data():
@@ -354,11 +327,11 @@ async def test_times_and_hashes_of_data():
 
 async def test_the_same_seed_gives_the_same_identifier_and_each_node_its_own():
     nodes = [{"id": name, "type": "crypto", "config": {"action": "uuid"}} for name in "ab"]
-    document = {"schema": 1, "id": "ids", "nodes": nodes, "edges": []}
+    both = workflow(nodes, [])
     async with Engine() as engine:
-        first = (await engine.run(Workflow.from_dict(document), seed=1)).output
-        again = (await engine.run(Workflow.from_dict(document), seed=1)).output
-        other = (await engine.run(Workflow.from_dict(document), seed=2)).output
+        first = (await engine.run(both, seed=1)).output
+        again = (await engine.run(both, seed=1)).output
+        other = (await engine.run(both, seed=2)).output
     assert first == again
     assert len({*first.values(), *other.values()}) == 4
 

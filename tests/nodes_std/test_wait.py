@@ -1,35 +1,19 @@
 from __future__ import annotations
 
-import itertools
-
 import pytest
+from helpers import NOW, run, workflow
 
-from orchestrator_core import Engine, NodeContext, NodeError, Resumed, Workflow
+from orchestrator_core import Engine, NodeError, Resumed
 from orchestrator_core.nodes import WaitRequested
+from orchestrator_core.testing import make_context, run_node
 from orchestrator_nodes_std.wait import WaitConfig, wait
 
 pytestmark = pytest.mark.anyio
 
-NOW = 1_800_000_000.0
-
-
-def context(**known):
-    given = {
-        "services": None,
-        "execution_id": "exe_1",
-        "node_id": "step",
-        "path": "step",
-        "attempt": 1,
-        "now": 1_800_000_000.0,
-        "execution_seed": 7,
-        "inputs": {},
-    }
-    return NodeContext(**{**given, **known})
-
 
 async def waits_for(config):
     with pytest.raises(WaitRequested) as request:
-        await wait(context(now=NOW), config, "input")
+        await wait(make_context(now=NOW), config, "input")
     return request.value.wait
 
 
@@ -47,28 +31,27 @@ async def test_it_asks_to_be_woken_by_a_signal():
 
 
 async def test_woken_by_time_it_passes_its_input_on():
-    ctx = context(resumed=Resumed("time", NOW + 90))
+    ctx = make_context(now=NOW, resumed=Resumed("time", NOW + 90))
     assert await wait(ctx, WaitConfig(for_=90.0), {"n": 1}) == {"n": 1}
 
 
 async def test_woken_by_a_signal_it_passes_the_signals_payload_on():
-    ctx = context(resumed=Resumed("signal", NOW, name="approved", id="s1", payload={"by": "Ada"}))
+    ctx = make_context(now=NOW, resumed=Resumed("signal", NOW, name="approved", id="s1", payload={"by": "Ada"}))
     assert await wait(ctx, WaitConfig(signal="approved"), {"n": 1}) == {"by": "Ada"}
 
 
 async def test_a_signal_that_did_not_come_fails_the_node_for_good():
-    ctx = context(resumed=Resumed("expired", NOW + 60, name="approved"))
+    ctx = make_context(now=NOW, resumed=Resumed("expired", NOW + 60, name="approved"))
     with pytest.raises(NodeError, match="'approved' did not come in time") as failure:
         await wait(ctx, WaitConfig(signal="approved", expires=60.0), {"n": 1})
     assert (failure.value.code, failure.value.retryable) == ("expired", False)
 
 
 async def test_a_signal_that_did_not_come_can_be_a_way_out():
-    ctx = context(resumed=Resumed("expired", NOW + 60, name="approved"))
-    config = WaitConfig(signal="approved", expires=60.0, on_expiry="port")
-    assert await wait(ctx, config, {"n": 1}) is None
-    assert ctx.emitted == {"expired": {"n": 1}}
-    assert wait.ports_for({"signal": "approved", "expires": 60, "on_expiry": "port"}) == ("main", "expired")
+    ctx = make_context(now=NOW, resumed=Resumed("expired", NOW + 60, name="approved"))
+    config = {"signal": "approved", "expires": 60, "on_expiry": "port"}
+    assert await run_node(wait, config, {"n": 1}, context=ctx) == {"expired": {"n": 1}}
+    assert wait.ports_for(config) == ("main", "expired")
     assert wait.ports_for({"signal": "approved"}) == ("main",)
 
 
@@ -92,25 +75,11 @@ def test_waits_that_make_no_sense_are_refused(settings, says):
 @pytest.mark.parametrize("until", ["{{ as data }}", 1e300])
 async def test_a_time_that_comes_from_data_and_is_none_fails_the_node(until):
     with pytest.raises(NodeError, match="`until` of a `wait` node is") as failure:
-        await wait(context(), WaitConfig(until=until), None)
+        await wait(make_context(), WaitConfig(until=until), None)
     assert failure.value.code == "bad_config"
 
 
 # --- through the engine ----------------------------------------------------------------------------------------------
-
-
-async def run(nodes, payload=None, edges=None, **engine):
-    """Run nodes one after the other, or along edges given as (source, target) or (source, port, target)."""
-    ids = [node["id"] for node in nodes]
-    edges = list(itertools.pairwise(ids)) if edges is None else edges
-    document = {
-        "schema": 1,
-        "id": "flow",
-        "nodes": nodes,
-        "edges": [{"source": edge[0], "target": edge[-1], "port": edge[1] if edge[2:] else "main"} for edge in edges],
-    }
-    async with Engine(**engine) as opened:
-        return await opened.run(Workflow.from_dict(document), payload)
 
 
 async def test_the_execution_goes_on_after_a_time():
@@ -127,10 +96,8 @@ async def test_a_time_that_is_over_does_not_hold_up():
 
 
 async def test_an_approval_goes_one_way_or_the_other():
-    document = {
-        "schema": 1,
-        "id": "approval",
-        "nodes": [
+    approval = workflow(
+        [
             {
                 "id": "ask",
                 "type": "wait",
@@ -139,14 +106,14 @@ async def test_an_approval_goes_one_way_or_the_other():
             {"id": "yes", "type": "set", "config": {"values": {"by": "{{ input.by }}"}}},
             {"id": "no", "type": "set", "config": {"values": {"late": "{{ input.patience }}"}}},
         ],
-        "edges": [{"source": "ask", "target": "yes"}, {"source": "ask", "port": "expired", "target": "no"}],
-        "output": "{{ nodes.yes.output ?? nodes.no.output }}",
-    }
+        [("ask", "yes"), ("ask", "expired", "no")],
+        output="{{ nodes.yes.output ?? nodes.no.output }}",
+    )
     async with Engine() as engine:
-        execution = await engine.start(Workflow.from_dict(document), {"patience": 30})
+        execution = await engine.start(approval, {"patience": 30})
         await execution.signal("ask", "ok", {"by": "Ada"})
         assert (await execution.result()).output == {"by": "Ada"}
-        assert (await engine.run(Workflow.from_dict(document), {"patience": "20ms"})).output == {"late": "20ms"}
+        assert (await engine.run(approval, {"patience": "20ms"})).output == {"late": "20ms"}
 
 
 async def test_a_wait_that_expired_is_not_tried_again():

@@ -38,6 +38,7 @@ from orchestrator_core.nodes import (
     setting,
 )
 from orchestrator_core.policies import CodePolicy
+from orchestrator_core.realm import Realm
 from orchestrator_core.types import (
     Attempt,
     Duration,
@@ -94,6 +95,7 @@ __all__ = [
     "OrchestratorError",
     "PluginError",
     "Ran",
+    "Realm",
     "Result",
     "Resumed",
     "Retry",

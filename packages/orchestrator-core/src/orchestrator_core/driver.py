@@ -21,6 +21,7 @@ from orchestrator_core.events import (
     AttemptFailed,
     AttemptSucceeded,
     AttemptWaited,
+    ChildEnded,
     Evaluated,
     Event,
     TimerFired,
@@ -43,7 +44,7 @@ from orchestrator_core.masking import mask
 from orchestrator_core.nodes import LanguageError, NodeContext, NodeFunction, Services, WaitRequested
 from orchestrator_core.plugins import Registry
 from orchestrator_core.state import Scope, Stage
-from orchestrator_core.types import Failure, Json, LogLine, Result
+from orchestrator_core.types import Failure, Json, LogLine
 from orchestrator_core.validation import migrate
 
 __all__ = ["WRITE", "Clock", "Driver", "Host", "Prepared"]
@@ -85,14 +86,11 @@ class Prepared:
     secret: bool
 
 
-class Host(Services, Protocol):
-    """What a driver needs of the engine it belongs to."""
+class Runner(Protocol):
+    """What a driver needs of the engine it runs on."""
 
     clock: Clock
-    journal: Journal
-    tenant: str
     manager: pluggy.PluginManager
-    registry: Registry
     ready: deque[tuple[Any, Any]]
     bare: dict[str, Prepared]
 
@@ -112,12 +110,30 @@ class Host(Services, Protocol):
         """The driver of an execution is done."""
         ...
 
+    def driver(self, execution_id: str) -> Driver | None:
+        """The driver of an execution that runs here."""
+        ...
+
     def stop(self, execution_id: str, failure: BaseException) -> None:
         """Give an execution up."""
         ...
 
     def start_timer(self, driver: Any, command: StartTimer) -> None:
         """Call the driver's ``timer_fired`` when a timer is due."""
+        ...
+
+
+class Host(Services, Protocol):
+    """What a driver needs of the realm it belongs to."""
+
+    engine: Any  # a Runner
+    journal: Journal
+    tenant: str
+    on_still: Callable[[Any, float | None], None] | None
+
+    @property
+    def registry(self) -> Registry:
+        """The node types and languages that there are."""
         ...
 
     async def start_child(self, parent: Any, command: StartChild) -> None:
@@ -134,20 +150,23 @@ class Driver:
 
     def __init__(
         self,
-        engine: Host,
+        realm: Host,
         machine: Machine,
         *,
         fence: int = 0,
-        ended: Callable[[Result], None] | None = None,
+        parent: tuple[Driver, str] | None = None,
     ) -> None:
-        self.engine = engine
+        """Args: parent: the driver of the execution whose child this is, and the path of the node that called it."""
+        self.realm = realm
+        self.engine: Runner = realm.engine
+        engine = self.engine
         self.machine = machine
         self.fence = fence
         self.finished = anyio.Event()
         self.failure: BaseException | None = None
         self.committed = 0
         self.done = False
-        self._ended = ended
+        self.parent = parent
         self._unwritten: list[Event] = []
         self._held: list[Command] = []  # to be carried out once what is unwritten is committed
         self._batch: tuple[list[Event], list[Command]] | None = None  # what is being written
@@ -158,7 +177,7 @@ class Driver:
         self._busy: set[anyio.CancelScope] = set()  # of other jobs
         self.children: set[str] = set()  # ids of child executions
         self._more: anyio.Event | None = None
-        self._time = engine.clock.time
+        self._time: Callable[[], float] = engine.clock.time
         self._observe = bool(engine.manager.hook.observe_event.get_hookimpls())
         self._execution: Mapping[str, Json] = {}
 
@@ -222,7 +241,7 @@ class Driver:
         """Write what is to be written; whoever comes meanwhile leaves theirs to the one who writes."""
         if self._writing is not None:
             return
-        engine, machine = self.engine, self.machine
+        engine, realm, machine = self.engine, self.realm, self.machine
         self._writing = anyio.Event()
         try:
             while not self.done and (self._batch or self._unwritten or self._held):
@@ -231,7 +250,7 @@ class Driver:
                     self._unwritten, self._held = [], []
                 batch, commands = self._batch
                 if batch:
-                    await engine.journal.append(engine.tenant, machine.execution_id, self.committed, self.fence, batch)
+                    await realm.journal.append(realm.tenant, machine.execution_id, self.committed, self.fence, batch)
                     self.committed += len(batch)
                 self._batch = None
                 self._publish(batch)
@@ -247,6 +266,31 @@ class Driver:
                 engine.write_soon(self)
         if machine.ended is not None and not self.done:
             self._finish()
+        elif realm.on_still is not None and not self.done:
+            self._perhaps_still()
+
+    def _perhaps_still(self) -> None:
+        """Tell the realm where nothing more will happen by itself until a signal comes or a time is reached."""
+        root = self
+        while root.parent is not None:
+            root = root.parent[0]
+        if self.realm.on_still is not None and not self.machine.running and root.is_still():
+            self.realm.on_still(root, root.next_due())
+
+    def is_still(self) -> bool:
+        """Whether all there is to do here, and in its children, is to wait; and all of it is committed."""
+        if self.uncommitted or not self.machine.still:
+            return False
+        children = self._live_children()
+        return len(children) == self.machine.children and all(child.is_still() for child in children)
+
+    def next_due(self) -> float | None:
+        """The earliest timer here, or in a child."""
+        dues = [*(child.next_due() for child in self._live_children()), *self.machine.timers.values()]
+        return min((due for due in dues if due is not None), default=None)
+
+    def _live_children(self) -> list[Driver]:
+        return [child for name in self.children if (child := self.engine.driver(name)) is not None]
 
     @property
     def uncommitted(self) -> int:
@@ -275,8 +319,11 @@ class Driver:
         self.finished.set()
         self._publish(())
         self.engine.forget(self.machine.execution_id)
-        if self._ended is not None:
-            self._ended(self.machine.result())
+        if self.parent is not None:
+            driver, path = self.parent
+            result = self.machine.result()
+            self.engine.put(driver, ChildEnded(driver.now(), path, result.status, result.output, result.error))
+            self.engine.wake()
 
     def stop(self, failure: BaseException) -> None:
         """Give the execution up here, without an event: its journal stays as it is."""
@@ -295,7 +342,7 @@ class Driver:
 
     async def read(self, after: int) -> Sequence[Event]:
         """Committed events."""
-        return await self.engine.journal.read(self.engine.tenant, self.machine.execution_id, after)
+        return await self.realm.journal.read(self.realm.tenant, self.machine.execution_id, after)
 
     async def wait_for_more(self, after: int) -> None:
         """Return when there are more than ``after`` committed events, or the execution has ended."""
@@ -346,9 +393,9 @@ class Driver:
         if isinstance(job, Evaluate):
             await self.receive(await self._answer(job))
         elif isinstance(job, StartChild):
-            await self.engine.start_child(self, job)
+            await self.realm.start_child(self, job)
         elif isinstance(job, CancelChild):
-            await self.engine.cancel_child(self, job)
+            await self.realm.cancel_child(self, job)
         else:
             # An event from inside (a timer, a child's end) may have waited while later ones were taken in.
             event = job if job.at >= self.machine.now else attrs.evolve(job, at=self.machine.now)
@@ -359,7 +406,7 @@ class Driver:
 
     async def _attempt(self, job: RunAttempt, scope: anyio.CancelScope) -> None:
         """Run a node function and take in what comes of it."""
-        machine, engine = self.machine, self.engine
+        machine = self.machine
         record, path, number = job.record, job.path, job.number
         if record.stage is not _ACTIVE or record.number != number or path in self._scopes or self.done:
             return  # it was cancelled while it was queued
@@ -370,7 +417,7 @@ class Driver:
             # An effectful function may keep or change what it gets; what others see must not change with it.
             value = copy_json(value)
         ctx = NodeContext(
-            engine,
+            self.realm,
             machine.execution_id,
             plan.names[record.index],
             path,
@@ -445,7 +492,7 @@ class Driver:
             plan.notes[index] = common
             return common
         node = plan.nodes[index]
-        kind = self.engine.registry.node_types[node.type]
+        kind = self.realm.registry.node_types[node.type]
         if kind.function is None:
             raise OrchestratorError(f"{node.type} is a group and has no function")
         config = prepare_config(kind, migrate(node, kind).config)
@@ -493,7 +540,7 @@ class Driver:
         return tuple(attrs.evolve(line, message=self._masked(line.message)) for line in lines)
 
     def _masked(self, value: Any) -> Any:
-        return mask(value, self.engine.secrets.values())
+        return mask(value, self.realm.secrets.values())
 
     # --- expressions ------------------------------------------------------------------------------------------------
 
@@ -506,7 +553,7 @@ class Driver:
             self.machine.payload,
             self.machine.vars,
             self._execution,
-            self.engine.secrets if secret else None,
+            self.realm.secrets if secret else None,
         )
 
     async def _answer(self, command: Evaluate) -> Evaluated:
@@ -579,7 +626,7 @@ class Driver:
 
     async def _evaluate(self, sources: Sequence[str], data: Mapping[str, Json]) -> Sequence[Any]:
         try:
-            language = self.engine.language("javascript")
+            language = self.realm.language("javascript")
             return await language.evaluate(sources, data, seed=self.machine.seed, now=self.machine.now)
         except LanguageError as error:
             raise ExpressionError(error.message) from None
@@ -588,7 +635,7 @@ class Driver:
 
     def _around(self, source: str, undefined: Sequence[str]) -> str:
         """Give an expression the plugins' functions that it names, and the names that are undefined here."""
-        functions = {name: text for name, text in self.engine.registry.functions.items() if name in source}
+        functions = {name: text for name, text in self.realm.registry.functions.items() if name in source}
         if not functions and not undefined:
             return source
         names = ", ".join([*functions, *undefined])

@@ -9,11 +9,9 @@ its worker, and another takes over the queue. There is one heap of timers for th
 from __future__ import annotations
 
 import asyncio
-import gc
-import secrets as random_bytes
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,20 +21,17 @@ import anyio.abc
 import anyio.lowlevel
 
 from orchestrator_core import plugins as plugin_system
-from orchestrator_core.admission import exists
-from orchestrator_core.codec import check_json, child_place, copy_json
-from orchestrator_core.commands import CancelChild, StartChild, StartTimer
+from orchestrator_core.commands import StartTimer
 from orchestrator_core.document import Workflow
 from orchestrator_core.driver import WRITE, Clock, Driver, Prepared
-from orchestrator_core.errors import DocumentError, Fault, OrchestratorError
-from orchestrator_core.events import CancelRequested, ChildEnded, Event, ExecutionStarted, SignalReceived, TimerKind
-from orchestrator_core.graph import Plan, make_plan
+from orchestrator_core.errors import Fault, OrchestratorError
+from orchestrator_core.events import TimerKind
+from orchestrator_core.graph import Plan
 from orchestrator_core.journal import Journal, MemoryJournal
-from orchestrator_core.machine import Machine
 from orchestrator_core.nodes import Blobs, HttpClient, HttpPolicy, Language, NodeType
-from orchestrator_core.policies import CodePolicy, LimitedLanguage, check_capabilities, denied
-from orchestrator_core.types import ExecutionStatus, Failure, Json, Pins, Result
-from orchestrator_core.validation import validate
+from orchestrator_core.policies import CodePolicy
+from orchestrator_core.realm import Execution, Realm
+from orchestrator_core.types import Json, Pins, Result
 
 __all__ = ["Clock", "Engine", "Execution", "SystemClock"]
 
@@ -61,73 +56,6 @@ class SystemClock:
         """See :class:`Clock`. Sleeps in pieces, so that a clock that is set is noticed."""
         while (left := due - time.time()) > 0:  # noqa: ASYNC110 - nothing tells of the time but itself
             await anyio.sleep(min(left, 60.0))
-
-
-class Execution:
-    """A handle to an execution: follow it, signal it, cancel it, wait for its result."""
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-
-    @property
-    def id(self) -> str:
-        """``exe_…``."""
-        return self._driver.machine.execution_id
-
-    @property
-    def status(self) -> ExecutionStatus:
-        """Where it stands now. While something is being committed it is still running."""
-        return ExecutionStatus.RUNNING if self._driver.uncommitted else self._driver.machine.status
-
-    async def snapshot(self) -> Result:
-        """The records as they stand now. Returns when what they show is committed."""
-        result = self._driver.machine.result()
-        await self._driver.commit_until_now()
-        return result
-
-    async def result(self) -> Result:
-        """Wait until it has ended, and return its result whatever its status.
-
-        Raises:
-            OrchestratorError: The engine was closed before it ended, or its journal failed.
-        """
-        await self._driver.finished.wait()
-        if self._driver.failure is not None:
-            raise self._driver.failure
-        machine = self._driver.machine
-        return _without_collections(len(machine.plan.nodes), machine.result)
-
-    async def events(self, *, after: int = 0) -> AsyncIterator[Event]:
-        """Every committed event from number ``after`` on, until the execution has ended."""
-        driver = self._driver
-        while True:
-            batch = await driver.read(after)
-            for event in batch:
-                yield event
-            after += len(batch)
-            if not batch and driver.finished.is_set():
-                return
-            await driver.wait_for_more(after)
-
-    async def signal(self, path: str, name: str, payload: Json = None, *, id: str | None = None) -> None:
-        """Send a message to a node that waits for it, or will. The same ``id`` counts once.
-
-        Raises:
-            IllegalEvent: There is no such node.
-            DocumentError: The payload is not JSON.
-        """
-        driver = self._driver
-        payload = _given(payload, "$.payload")
-        await driver.receive(SignalReceived(driver.now(), path, name, id or random_bytes.token_hex(8), payload))
-
-    async def cancel(self, path: str = "") -> None:
-        """Cancel the execution, or one group in it. Returns when it is requested, not when it has ended.
-
-        Raises:
-            IllegalEvent: There is no such group.
-        """
-        driver = self._driver
-        await driver.receive(CancelRequested(driver.now(), path))
 
 
 class Engine:
@@ -170,20 +98,22 @@ class Engine:
     ) -> None:
         self.manager = plugin_system.make_manager(plugins, discover=discover)
         self._node_types = tuple(node_types)
-        self._denied = check_capabilities(deny)
-        self.registry = self._make_registry()
-        self.workflows = {workflow.id: workflow for workflow in workflows}
-        self.callables: Mapping[str, Callable[..., Any]] = dict(callables or {})
-        self.secrets: Mapping[str, str] = {} if "secrets" in self._denied else dict(secrets or {})
-        self.variables: Mapping[str, Json] = dict(variables or {})
-        self.journal: Journal = journal if journal is not None else MemoryJournal()
-        self.tenant = tenant
+        self.all_types = plugin_system.make_registry(self.manager, self._node_types)
+        self.home = Realm(
+            self,
+            tenant=tenant,
+            journal=journal if journal is not None else MemoryJournal(),
+            callables=callables,
+            workflows=workflows,
+            secrets=secrets,
+            variables=variables,
+            code=code,
+            deny=deny,
+            blobs=blobs,
+        )
         self.clock: Clock = clock if clock is not None else SystemClock()
         self._policy = http if http is not None else HttpPolicy()
-        self._code = code if code is not None else CodePolicy()
-        self._blobs = blobs
         self._http: HttpClient | None = None
-        self._plans: dict[tuple[int, str | None], tuple[Workflow, Plan]] = {}
         self.bare: dict[str, Prepared] = {}  # what nodes without a config share, by type
         self._drivers: dict[str, Driver] = {}
         self.ready: deque[tuple[Driver, Any]] = deque()  # jobs for workers
@@ -201,9 +131,6 @@ class Engine:
         self._timer_next: Timer | None = None  # the one that is slept for
         self._compact_at = 1024
 
-    def _make_registry(self) -> plugin_system.Registry:
-        return plugin_system.make_registry(self.manager, self._node_types).without(self._denied)
-
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
@@ -211,9 +138,8 @@ class Engine:
             raise OrchestratorError("this engine is open already: use one `async with` for it")
         if self._opened:
             # The languages were given back when it was closed: an engine may be opened again.
-            self.registry = self._make_registry()
+            self.all_types = plugin_system.make_registry(self.manager, self._node_types)
             self.bare.clear()
-            self._plans.clear()
         self._opened = True
         # On asyncio a task costs a fifth of one in an anyio task group (docs/decisions/0004-workers.md).
         if not _on_asyncio():
@@ -244,7 +170,7 @@ class Engine:
                 if self._http is not None:
                     await self._http.aclose()
                     self._http = None
-                for language in self.registry.languages.values():
+                for language in self.all_types.languages.values():
                     await language.aclose()
         if fatal is not None and grouped:
             raise fatal
@@ -264,7 +190,64 @@ class Engine:
             while self._tasks:
                 await asyncio.wait(self._tasks)
 
-    # --- running ----------------------------------------------------------------------------------------------------
+    # --- running, in the engine's own realm ---------------------------------------------------------------------------
+
+    def realm(
+        self,
+        *,
+        tenant: str,
+        journal: Journal | None = None,
+        callables: Mapping[str, Callable[..., Any]] | None = None,
+        workflows: Iterable[Workflow] = (),
+        secrets: Mapping[str, str] | None = None,
+        variables: Mapping[str, Json] | None = None,
+        code: CodePolicy | None = None,
+        deny: Collection[str] = (),
+        blobs: Blobs | None = None,
+        on_still: Callable[[Execution, float | None], None] | None = None,
+    ) -> Realm:
+        """A realm for another tenant; see :class:`~orchestrator_core.realm.Realm`. Its journal is the engine's unless given."""
+        return Realm(
+            self,
+            tenant=tenant,
+            journal=self.journal if journal is None else journal,
+            callables=callables,
+            workflows=workflows,
+            secrets=secrets,
+            variables=variables,
+            code=code,
+            deny=deny,
+            blobs=blobs,
+            on_still=on_still,
+        )
+
+    @property
+    def tenant(self) -> str:
+        """Whose executions these are."""
+        return self.home.tenant
+
+    @property
+    def journal(self) -> Journal:
+        """Where events are kept."""
+        return self.home.journal
+
+    @property
+    def registry(self) -> plugin_system.Registry:
+        """The node types and languages that there are."""
+        return self.home.registry
+
+    @property
+    def workflows(self) -> dict[str, Workflow]:
+        """The stored workflows, by id."""
+        return self.home.workflows
+
+    def language(self, name: str) -> Language:
+        """A language for user code.
+
+        Raises:
+            OrchestratorError: It is not installed.
+        """
+        return self.home.language(name)
 
     async def run(
         self,
@@ -287,12 +270,7 @@ class Engine:
         Raises:
             DocumentError: The workflow cannot run here; all faults, with their places.
         """
-        execution = await self.start(workflow, payload, start=start, pins=pins, seed=seed)
-        try:
-            return await execution.result()
-        except anyio.get_cancelled_exc_class():
-            execution._driver.stop(OrchestratorError("the run was cancelled from outside"))  # noqa: SLF001 - its own handle
-            raise
+        return await self.home.run(workflow, payload, start=start, pins=pins, seed=seed)
 
     async def start(
         self,
@@ -304,7 +282,7 @@ class Engine:
         seed: int | None = None,
     ) -> Execution:
         """Start a workflow and return a handle at once. See :meth:`run`."""
-        return Execution(await self._start(workflow, payload, start=start, pins=pins, seed=seed))
+        return await self.home.start(workflow, payload, start=start, pins=pins, seed=seed)
 
     def run_sync(
         self,
@@ -325,21 +303,12 @@ class Engine:
         return anyio.run(main, backend=backend)
 
     async def resume(self, workflow: Workflow, execution_id: str, *, fence: int = 0) -> Execution:
-        """Go on with an execution from its journal: what was outstanding is done again.
-
-        Args:
-            workflow: The version that it was started with.
-            execution_id: Which execution.
-            fence: Newer than that of whoever ran it before, where the journal may still be written to by them.
-
-        Raises:
-            OrchestratorError: The journal does not know it, or it belongs to another workflow.
-        """
-        return Execution(await self._resume(workflow, execution_id, fence, None))
+        """Go on with an execution from its journal; see :meth:`Realm.resume`."""
+        return await self.home.resume(workflow, execution_id, fence=fence)
 
     def validate(self, workflow: Workflow) -> list[Fault]:
         """Everything that is wrong with a workflow here, in document order. Runs nothing."""
-        return validate(workflow, self.registry, stored=self.workflows)
+        return self.home.validate(workflow)
 
     def plan(self, workflow: Workflow, start: str | None = None) -> Plan:
         """The checked plan of a workflow. Kept for the next run of the same object.
@@ -347,74 +316,22 @@ class Engine:
         Raises:
             DocumentError: With every fault and its place.
         """
-        key = (id(workflow), start)
-        kept = self._plans.get(key)
-        if kept is not None and kept[0] is workflow:
-            return kept[1]
-        faults = self.validate(workflow)
-        if faults:
-            raise DocumentError(faults)
-        plan = _without_collections(
-            len(workflow.nodes), lambda: make_plan(workflow, self.registry.describe, start=start)
-        )
-        if len(self._plans) >= _PLANS:
-            self._plans.pop(next(iter(self._plans)))
-        self._plans[key] = (workflow, plan)
-        return plan
+        return self.home.plan(workflow, start)
 
-    async def _start(
-        self,
-        workflow: Workflow,
-        payload: Json,
-        *,
-        start: str | None = None,
-        pins: Pins | None = None,
-        seed: int | None = None,
-        execution_id: str | None = None,
-        ended: Callable[[Result], None] | None = None,
-    ) -> Driver:
-        self._check_open()
-        payload = _given(payload, "$.payload")
-        plan = self.plan(workflow, start)
-        given_pins = _given_pins(pins, plan)
-        driver = Driver(self, Machine(plan), ended=ended)
-        event = ExecutionStarted(
-            at=self.clock.time(),
-            execution_id=execution_id or f"exe_{random_bytes.token_hex(12)}",
-            payload=payload,
-            start=driver.machine.plan.start,
-            seed=random_bytes.randbits(48) if seed is None else seed,
-            pins=given_pins,
-            vars=_given(self.variables, "$.vars"),
-            workflow=workflow.id,
-            version=workflow.version,
-        )
-        self._drivers[event.execution_id] = driver
-        await driver.begin(event)
-        return driver
+    # --- executions -----------------------------------------------------------------------------------------------------
 
-    async def _resume(
-        self, workflow: Workflow, execution_id: str, fence: int, ended: Callable[[Result], None] | None
-    ) -> Driver:
-        self._check_open()
-        if execution_id in self._drivers:
-            raise OrchestratorError(f"{execution_id} runs here already")
-        events = await self.journal.read(self.tenant, execution_id)
-        if not events or not isinstance(events[0], ExecutionStarted):
-            raise OrchestratorError(f"the journal has no execution {execution_id}")
-        if events[0].workflow != workflow.id or events[0].version != workflow.version:
-            raise OrchestratorError(
-                f"{execution_id} runs {events[0].workflow!r} version {events[0].version}, "
-                f"not {workflow.id!r} version {workflow.version}"
-            )
-        driver = Driver(self, Machine(self.plan(workflow, events[0].start)), fence=fence, ended=ended)
-        self._drivers[execution_id] = driver
-        await driver.go_on(events)
-        return driver
-
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise OrchestratorError unless it is open."""
         if not self._open:
             raise OrchestratorError("the engine is not open: use it inside `async with Engine() as engine:`")
+
+    def add(self, driver: Driver, execution_id: str) -> None:
+        """Keep the driver of an execution."""
+        self._drivers[execution_id] = driver
+
+    def driver(self, execution_id: str) -> Driver | None:
+        """The driver of an execution that runs here."""
+        return self._drivers.get(execution_id)
 
     def stop(self, execution_id: str, failure: BaseException) -> None:
         """Give an execution up here; its journal stays as it is."""
@@ -426,41 +343,16 @@ class Engine:
         """A driver has ended."""
         self._drivers.pop(execution_id, None)
 
-    # --- what stands behind a NodeContext ---------------------------------------------------------------------------
-
     @property
-    def http(self) -> HttpClient:
+    def client(self) -> HttpClient:
         """The HTTP client, made when it is first used."""
         if self._http is not None:
             return self._http
-        if "network" in self._denied:
-            raise denied("network")
         client: HttpClient | None = self.manager.hook.make_http_client(policy=self._policy)
         if client is None:
             raise OrchestratorError("no plugin brings an HTTP client: install pluggable-orchestrator-nodes-std")
         self._http = client
         return client
-
-    @property
-    def blobs(self) -> Blobs:
-        """The store of bytes."""
-        if "blobs" in self._denied:
-            raise denied("blobs")
-        if self._blobs is None:
-            raise OrchestratorError("this engine has no store for blobs: give it one, as Engine(blobs=...)")
-        return self._blobs
-
-    def language(self, name: str) -> Language:
-        """A language for user code.
-
-        Raises:
-            OrchestratorError: It is not installed.
-        """
-        language = self.registry.languages.get(name)
-        if language is None:
-            known = ", ".join(sorted(self.registry.languages)) or "none"
-            raise OrchestratorError(f"the language {name!r} is not installed; there is {known}")
-        return LimitedLanguage(language, self._code, denied="code" in self._denied)
 
     def activity(self) -> tuple[int, ...]:
         """Numbers that change as long as anything happens here: for clocks of tests."""
@@ -600,81 +492,9 @@ class Engine:
                 self.wake()
             await anyio.lowlevel.checkpoint()
 
-    # --- children ---------------------------------------------------------------------------------------------------
-
-    async def start_child(self, parent: Driver, command: StartChild) -> None:
-        """Start a stored workflow for a node of ``parent``, or go on with it where the journal has it."""
-        workflow = self.workflows[command.workflow]
-        child_id = parent.child_id(command.path)
-
-        def ended(result: Result) -> None:
-            event = ChildEnded(parent.now(), command.path, result.status, result.output, result.error)
-            self.put(parent, event)
-            self.wake()
-
-        parent.children.add(child_id)
-        try:
-            if await self.journal.read(self.tenant, child_id):
-                await self._resume(workflow, child_id, parent.fence, ended)
-            else:
-                await self._start(workflow, command.input, execution_id=child_id, seed=parent.machine.seed, ended=ended)
-        except OrchestratorError as error:
-            # A child that cannot run is a failure of its node like any other.
-            failure = Failure(error.code, f"workflow {workflow.id!r} cannot run: {error}")
-            self.put(parent, ChildEnded(parent.now(), command.path, ExecutionStatus.FAILED, error=failure))
-
-    async def cancel_child(self, parent: Driver, command: CancelChild) -> None:
-        """Cancel the child execution of a node of ``parent``."""
-        child = self._drivers.get(parent.child_id(command.path))
-        if child is not None:
-            await child.receive(CancelRequested(child.now()))
-
 
 async def _await(work: Coroutine[Any, Any, None]) -> None:
     await work
-
-
-def _given(value: Any, place: str) -> Any:
-    """A value from outside: JSON, and shared with nobody from now on.
-
-    Raises:
-        DocumentError: It is not JSON.
-    """
-    fault = check_json(value, place)
-    if fault is not None:
-        raise DocumentError([fault])
-    return copy_json(value)
-
-
-def _given_pins(pins: Any, plan: Plan) -> dict[str, dict[str, Json]]:
-    """Pins from outside: path -> port -> JSON, for paths that the plan has.
-
-    Raises:
-        DocumentError: They are of another shape, or for a path that there is not.
-    """
-    checked: dict[str, dict[str, Json]] = {}
-    for path, ports in (pins if isinstance(pins, Mapping) else {} if pins is None else {"": pins}).items():
-        place = child_place("$.pins", str(path))
-        if not isinstance(ports, Mapping):
-            raise DocumentError([Fault('pins are given as {path: {port: value}}, as {"price": {"main": 3}}', place)])
-        name = str(path).partition("/")[0]
-        if name in plan.outside:
-            continue  # what this start does not reach does not exist for it
-        if not exists(plan, str(path)):
-            raise DocumentError([Fault("there is no such node to pin", place)])
-        checked[str(path)] = _given(dict(ports), place)
-    return checked
-
-
-def _without_collections(size: int, make: Callable[[], Made]) -> Made:
-    """Make something large of which nothing is garbage: collections meanwhile would only walk it, again and again."""
-    if size < _LARGE or not gc.isenabled():
-        return make()
-    gc.disable()
-    try:
-        return make()
-    finally:
-        gc.enable()
 
 
 def _on_asyncio() -> bool:

@@ -110,6 +110,13 @@ class Machine(Fold):
             return ExecutionStatus.RUNNING
         return ExecutionStatus.WAITING if Stage.WAITING in stages else ExecutionStatus.RUNNING
 
+    @property
+    def still(self) -> bool:
+        """Whether nothing runs, is queued or was asked: only times, signals and children can move it."""
+        if self.running or self.ended is not None or self.root is None:
+            return False
+        return {record.stage for record in self.root.live_records()}.isdisjoint({Stage.ASKING, Stage.QUEUED})
+
     def receive(self, event: Event) -> Step:
         """Take in a fact.
 
