@@ -1,4 +1,4 @@
-"""What is done with the repository: ``nox -s lint types tests docs``, and ``nox -s bench`` for the figures."""
+"""What is done with the repository: ``nox -s lint types tests docs``, ``nox -s bench`` for the figures, ``nox -s soak``."""
 
 from pathlib import Path
 
@@ -52,14 +52,44 @@ def docs(session: nox.Session) -> None:
     session.run("sphinx-build", "-q", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html")
 
 
+BENCHMARKS = {
+    "engine": ("benchmarks/engine.py", Path("docs") / "benchmarks.md"),
+    "sandbox": ("benchmarks/sandbox.py", Path("docs") / "benchmarks-sandbox.md"),
+}
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Figures beside peers and bare floors, written to docs/benchmarks.md. Takes about a quarter of an hour."""
+    """Figures beside peers and bare floors, written to docs/. Takes about a quarter of an hour.
+
+    ``-- engine`` or ``-- sandbox`` measures one of them. What follows goes to its script, and nothing is written then.
+    """
     install(session)
     session.install("-q", "-r", "benchmarks/requirements.txt")
-    report = str(Path("docs") / "benchmarks.md")
-    if session.posargs:
-        session.run("python", "benchmarks/engine.py", *session.posargs)
-    else:
-        session.run("python", "benchmarks/engine.py", "--markdown", report)
-        session.run("python", "benchmarks/code_node.py", "--append", report)
+    chosen, arguments = session.posargs[:1], session.posargs[1:]
+    if chosen and chosen[0] not in BENCHMARKS:
+        session.error(f"the first argument is one of {', '.join(BENCHMARKS)}, not {chosen[0]}")
+    for name in chosen or BENCHMARKS:
+        script, report = BENCHMARKS[name]
+        session.run("python", script, *(arguments or ("--markdown", str(report))))
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """The long versions of the sandbox's attacks: 20,000 programs at random, 64,000 calls. Takes some ten minutes.
+
+    Arguments go to pytest. ``SANDBOX_FUZZ_SEED=7 nox -s soak -- tests/nodes_std/test_sandbox_fuzz.py`` makes other programs.
+    """
+    install(session, "tests")
+    session.env["SANDBOX_SOAK"] = "1"
+    session.env.setdefault("SANDBOX_FUZZ_SCRIPTS", "20000")
+    names = (
+        "attacks",
+        "attacks_engine",
+        "attacks_limits",
+        "attacks_python",
+        "sandbox_many",
+        "sandbox_fuzz",
+        "expression_agreement",
+    )
+    session.run("pytest", *(session.posargs or [f"tests/nodes_std/test_{name}.py" for name in names]))

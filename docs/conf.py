@@ -44,4 +44,5 @@ html_theme = "furo"
 html_title = "orchestrator"
 html_static_path: list[str] = []
 html_show_sphinx = False
+html_show_copyright = False
 html_theme_options = {"navigation_with_keys": True}

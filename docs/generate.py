@@ -10,19 +10,22 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from docs._tools import document_page, machine_page, pictures, reference
+from docs._tools import document_page, features_page, machine_page, pictures, reference
 
 __all__ = ["files", "main", "stale"]
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 _NOTE = "<!-- Made by `python -m docs.generate`; do not edit. -->\n\n"
+_SANDBOX = "[The sandbox](../concepts/sandbox.md) says how it works, and which of this expressions have."
+_PYTHON = "[Code nodes in Python](../how-to/python-code.md) says how to use it."
 
 
 def files() -> Mapping[Path, str]:
     """Every generated file and what belongs into it."""
     kinds = reference.node_types()
     arrows = machine_page.observe(sorted((ROOT / "tests" / "law").glob("*.yaml")))
+    tables = ROOT / "tests" / "nodes_std"
     made = {
         "reference/nodes/index.md": _NOTE + reference.node_index(kinds),
         **{f"reference/nodes/{kind.name}.md": _NOTE + reference.node_page(kind) for kind in kinds},
@@ -30,6 +33,9 @@ def files() -> Mapping[Path, str]:
         "reference/commands.md": _NOTE + reference.command_page(),
         "reference/errors.md": _NOTE + reference.error_page(),
         "reference/document.md": _NOTE + document_page.page(),
+        "reference/javascript.md": _NOTE
+        + features_page.page(tables / "javascript_features.toml", "JavaScript", _SANDBOX),
+        "reference/python.md": _NOTE + features_page.page(tables / "python_features.toml", "Python", _PYTHON),
         "reference/workflow.schema.json": document_page.schema_text(),
         "reference/machine.md": _NOTE + machine_page.page(),
         "reference/machine.svg": machine_page.picture(arrows),

@@ -128,6 +128,25 @@ def test_cancelled_items_are_not_counted_as_done():
     assert "waiting" not in last
 
 
+def test_of_a_long_log_it_is_said_how_much_is_not_shown():
+    document = {
+        "nodes": [{"id": "note", "type": "log", "for_each": list(range(30)), "config": {"message": "n{{ item }}"}}]
+    }
+    progress, _, _ = follow(document)
+    end = progress.finished_at
+    high = text(progress, end, height=60)
+    assert [line.split()[-1] for line in high[-30:]] == [f"n{number}" for number in range(30)]
+    assert "earlier" not in "".join(high)
+    low = text(progress, end, height=20)
+    assert len(low) == 19
+    (rule,) = [line for line in low if "earlier" in line]
+    shown = low[low.index(rule) + 1 :]
+    assert f"… {30 - len(shown)} earlier lines" in rule
+    assert shown[-1].endswith("n29")
+    progress.finished_at = None  # as it looked while it ran: most of the room is the graph's
+    assert "… 22 earlier lines" in "".join(text(progress, end, height=60))
+
+
 def test_waits_skips_failures_and_logs_are_told_in_words():
     document = {
         "settings": {"failure": "drain"},

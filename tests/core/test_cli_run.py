@@ -405,7 +405,8 @@ def test_a_wait_that_ends_by_itself_is_waited_for(run):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--input", '{"a": 1,}'], ["--input: not JSON", "column 9"]),
+        (["--input", '{"a": 1,}'], ["--input: not JSON", "remove the comma", "column 8"]),
+        (["--input", "{'a': 1}"], ["--input: not JSON", "double quotes", "column 2"]),
         (["--input", "hello"], ["--input: not JSON", "quotes", "@FILE"]),
         (["--input", "@nowhere.json"], ["nowhere.json: there is no such file"]),
         (["--input", "@"], ["name a file"]),
@@ -524,3 +525,43 @@ def test_a_fault_of_the_engine_ends_the_run_instead_of_hanging(run, monkeypatch)
     code, _, err = run(ORDER, "--input", '{"qty": 1}')
     assert code == 2
     assert "the driver broke" in err
+
+
+HINTED = {
+    "unknown": ("{{ [1].map(x => JSN.parse(x)) }}", None),
+    "deep": ("{{ input.order.total }}", "`orchestrator run … --json` shows what came in as `input`"),
+}
+
+
+@pytest.mark.parametrize("name", HINTED)
+def test_a_hint_stands_only_where_it_helps(run, name):
+    template, hint = HINTED[name]
+    document = {"schema": 1, "id": "w", "nodes": [{"id": "a", "type": "set", "config": {"values": {"x": template}}}]}
+    code, out, err = run(json.dumps(document), "--input", "{}")
+    assert code in {1, 2}, "an unknown name may be found before anything runs"
+    assert ("hint:" in out + err) == (hint is not None)
+    assert hint is None or hint in out
+
+
+def test_what_is_no_list_is_said_without_a_hint(run):
+    document = {"schema": 1, "id": "w", "nodes": [{"id": "a", "type": "set", "for_each": "{{ input }}"}]}
+    code, out, _ = run(json.dumps(document), "--input", "{}")
+    assert code == 1
+    assert "no list" in out
+    assert "hint:" not in out
+
+
+def test_a_callable_that_nobody_gave_is_named_even_where_a_later_node_fails(run):
+    document = {
+        "schema": 1,
+        "id": "w",
+        "nodes": [
+            {"id": "a", "type": "call", "config": {"function": "price"}, "on_error": "continue"},
+            {"id": "b", "type": "set", "config": {"values": {"x": "{{ nodes.a.output.total.euros }}"}}},
+        ],
+        "edges": [{"source": "a", "target": "b"}],
+    }
+    code, out, _ = run(json.dumps(document))
+    assert code == 1
+    assert "node 'b' failed: expression" in out
+    assert "hint:  on the command line: --callable price=module:function" in out

@@ -70,6 +70,90 @@ def test_what_is_no_document_is_refused_at_once(read: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("a: {{ input.x }}", "a template needs quotes"),
+        ("a: [{{ input.x }}]", "a template needs quotes"),
+        ("a: {{ input.x }} and more", "a template needs quotes"),
+        ("a: 'it is {{ x }}' y", "goes on after its closing quote"),
+        ("a: 1\n\tb: 2", "a tab cannot indent"),
+        ("a: @home", "begins with @ needs quotes"),
+        ("a: * * * * *", "begins with * needs quotes"),
+        ("a: *all", "begins with * needs quotes"),
+        ("a: b: c", "a text with `: ` in it needs quotes"),
+        ("{a: b: c}", "a text with `: ` in it needs quotes"),
+        ("a: 1\n  b: 2", "indent it as far as"),
+        ('a: "\\d+"', "begins an escape"),
+        ('a: "b', "never closed"),
+        ("a: - b", "a list begins on a line of its own"),
+        ("a: [1,\nb: 2", "the [ of line 1 is not closed"),
+        ("a:\n  b: 1\n c: 2", "continues nothing that stands above"),
+    ],
+)
+def test_what_is_no_yaml_comes_with_what_to_do(text: str, advice: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        Workflow.from_yaml(text)
+    assert advice in str(caught.value)
+    with pytest.raises(DocumentError) as caught:
+        Workflow.from_yaml(text.encode())
+    assert advice in str(caught.value)
+
+
+def test_objects_for_keys_are_taken_for_templates_only_where_they_look_like_them() -> None:
+    with pytest.raises(DocumentError, match="a key must be a text"):
+        Workflow.from_yaml("? [a]\n: b")
+    with pytest.raises(DocumentError, match="a key must be a text"):
+        Workflow.from_yaml("? {a: b}\n: b")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "advice"),
+    [
+        ('{"a": 1,}', 1, "nothing follows the comma before }: remove the comma (column 8)"),
+        ("[1,\n2,\n]", 2, "nothing follows the comma before ]: remove the comma (column 2)"),
+        ("{\"a\": 'x'}", 1, 'texts and keys need double quotes (") (column 7)'),
+        ("{'a': 1}", 1, 'texts and keys need double quotes (") (column 2)'),
+        ("{a: 1}", 1, "'a' has no quotes"),
+        ('{"a": None}', 1, "JSON writes null, not None"),
+        ('{"a": 1, // b\n}', 1, "JSON has no comments"),
+        ('{"a": 1 "b": 2}', 1, "a comma is missing"),
+        ('{"a" 1}', 1, "a colon is missing"),
+        ('{"a": "x\ny"}', 1, "a text ends on the line on which it begins"),
+        ('{"a": "x\\d"}', 1, "a \\ begins an escape"),
+        ('{"a": 1', 1, "the text ends too soon"),
+        ('{"a": 1} 2', 1, "something follows the end"),
+    ],
+)
+def test_what_is_no_json_comes_with_what_to_do(text: str, line: int, advice: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        Workflow.from_json(text)
+    (fault,) = caught.value.faults
+    assert advice in fault.message
+    assert fault.line == line
+
+
+@pytest.mark.parametrize(
+    ("node", "advice"),
+    [
+        ({"name": True}, 'write "true" in quotes'),
+        ({"name": 1.5}, 'write "1.5" in quotes'),
+        ({"when": False}, 'write "{{ false }}"'),
+        ({"retry": 3}, "write {attempts: 3}"),
+        ({"retry": True}, "it has the keys attempts, delay, factor, max_delay, jitter"),
+        ({"position": 3}, "it has the keys x, y"),
+        ({"values": {}}, "did you mean config.values? Settings of the node type stand under `config`"),
+        ({"Timeout": 3}, "did you mean 'timeout'?"),
+        ({"retries": 3}, "did you mean 'retry'?"),
+    ],
+)
+def test_a_wrong_form_comes_with_the_right_one(node: dict[str, Any], advice: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        Workflow.from_dict(document(**node))
+    (fault,) = caught.value.faults
+    assert advice in fault.message
+
+
+@pytest.mark.parametrize(
     "template",
     [
         "{{ " + "`${" * 3000,

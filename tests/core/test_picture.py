@@ -378,15 +378,84 @@ def test_disabled_nodes_are_dashed():
     assert "disabled" in drawing.group("small").find(f"{SVG}title").text
 
 
-def test_a_long_name_is_shortened_and_whole_in_the_tooltip():
-    name = "Notify the sales team about every single order of the year"
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("Notify sales", ["Notify sales"]),
+        ("Notify the sales team about every order", ["Notify the sales team", "about every order"]),
+        ("notify_the_sales_department_of_orders", ["notify_the_sales_", "department_of_orders"]),
+        ("notifyTheSalesDepartmentOfOrders", ["notifyTheSales", "DepartmentOfOrders"]),
+    ],
+)
+def test_a_name_too_long_for_one_line_takes_two(name, lines):
+    drawing = Drawing(svg([Node("n", "http", name=name)], [], details={"n": "1 s"}))
+    assert drawing.texts("n") == [*lines, "http", "1 s"]
+    heights = [float(text.get("y")) for text in drawing.group("n").iter(f"{SVG}text")]
+    _, top, width, height = drawing.boxes["n"]
+    assert width <= 230
+    assert all(b - a >= 12 for a, b in pairwise([top, *heights, top + height + 4]))
+
+
+def test_a_name_too_long_for_two_lines_is_shortened_and_whole_in_the_tooltip():
+    name = "Notify the sales team about every single order of the year and of the year before"
     drawing = Drawing(svg([Node("n", "http", name=name)], []))
-    shown = drawing.texts("n")[0]
-    assert shown.endswith("…")
-    assert name.startswith(shown[:-1].rstrip())
-    assert len(shown) > 15
-    assert name in drawing.group("n").find(f"{SVG}title").text
-    assert drawing.boxes["n"][2] < 300
+    first, second, *_ = drawing.texts("n")
+    assert name.startswith(f"{first} {second[:-1]}")
+    assert second.endswith("…")
+    assert drawing.group("n").find(f"{SVG}title").text == f"{name} · n · http"
+    assert drawing.boxes["n"][2] <= 230
+
+
+def test_one_long_word_is_broken_anywhere():
+    first, second, kind = Drawing(svg([Node("n", "http", name="x" * 40)], [])).texts("n")
+    assert (first + second, kind) == ("x" * 40, "http")
+
+
+@pytest.mark.parametrize("id_", ["poll", "poll_until_the_job_is_done_or_given_up"])
+def test_a_group_is_wide_enough_for_its_header(id_):
+    node = Node(id_, "loop", config={"body": {"nodes": [{"id": "x", "type": "set"}]}})
+    drawing = Drawing(svg([node], [], status={id_: NodeStatus.SUCCEEDED}, details={id_: "2.3 s"}))
+    assert drawing.texts(id_)[0] == f"{id_}loop · 2.3 s"
+
+
+def edges_of(drawing):
+    """The edges, and whether each is drawn as skipped."""
+    return {name: group.find(f"{SVG}path").get("stroke-dasharray") is not None for name, group in drawing.lines}
+
+
+def test_edges_that_were_skipped_are_dashed():
+    nodes = [Node("big", "if"), Node("note", "set"), Node("small", "set"), Node("end", "set")]
+    edges = [
+        Edge("big", "note", port="true"),
+        Edge("big", "small", port="false"),
+        Edge("note", "end"),
+        Edge("small", "end"),
+        Edge("note", "end", port="error", key="e"),
+    ]
+    ended = dict.fromkeys(("big", "note", "end"), NodeStatus.SUCCEEDED) | {"small": NodeStatus.SKIPPED}
+    ports = {"big": ["true"], "note": ["main"], "small": [], "end": ["main"]}
+    expected = {"big.true->note": False, "big.false->small": True, "note->end": False, "small->end": True}
+    told = svg(nodes, edges, status=ended, ports=ports)
+    assert edges_of(Drawing(told)) == {**expected, "note.error->end[e]": True}
+    assert edges_of(Drawing(svg(nodes, edges, status=ended))) == {**expected, "note.error->end[e]": False}
+    assert not any(edges_of(Drawing(svg(nodes, edges))).values()), "nothing has run"
+    begun = {"big": NodeStatus.RUNNING, "note": NodeStatus.PENDING, "small": NodeStatus.PENDING}
+    assert not any(edges_of(Drawing(svg(nodes, edges, status=begun, ports={"big": []}))).values())
+
+
+def test_an_edge_into_a_node_that_skips_itself_was_delivered():
+    status = {"a": NodeStatus.SUCCEEDED, "b": NodeStatus.SKIPPED}
+    drawing = Drawing(svg([Node("a", "set"), Node("b", "set")], [Edge("a", "b")], status=status, ports={"a": ["main"]}))
+    assert edges_of(drawing) == {"a->b": False}
+
+
+def test_edges_of_a_body_are_those_of_its_last_iteration():
+    body = {"nodes": [{"id": "x", "type": "if"}, {"id": "y", "type": "set"}], "edges": [{"source": "x", "target": "y"}]}
+    nodes = [Node("poll", "loop", config={"body": body})]
+    status = {"poll": NodeStatus.SUCCEEDED, "poll/0/x": NodeStatus.SUCCEEDED, "poll/1/x": NodeStatus.SUCCEEDED}
+    for last, skipped in (("main", False), ("other", True)):
+        ports = {"poll": ["main"], "poll/0/x": ["main"], "poll/1/x": [last]}
+        assert edges_of(Drawing(svg(nodes, [], status=status, ports=ports))) == {"poll/x->y": skipped}
 
 
 def test_hostile_text_stays_text_in_svg():

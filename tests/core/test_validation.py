@@ -85,6 +85,12 @@ def test_a_large_graph_is_judged_quickly() -> None:
         ("{{ nodes.c.output }}", "there is no node 'c' to refer to"),
         ("{{ nodes.a.output }}", "node 'a' is not upstream of 'a'"),
         ("{{ foo }}", "'foo' is not known"),
+        ("{{ inptu.x }}", "'inptu' is not known: did you mean 'input'?"),
+        ("{{ b.output }}", "'b' is not known: values are found under input, inputs"),
+        ("{{ input.x | upper }}", "'upper' is not known"),
+        ("{{ [1].map(x => y) }}", "'y' is not known"),
+        ("{{ `${ nope }` }}", "'nope' is not known"),
+        ("{{ execution.foo }}", "an execution has no 'foo': it has id and workflow"),
         ("{{ }}", "an expression is empty"),
         ("{{ secrets.x }}", "secrets may only stand in fields"),
     ],
@@ -153,3 +159,64 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     found = validate_document(document, Engine().registry)
     assert {fault.place for fault in found} == places
     assert len(found) == len(places)
+
+
+def test_what_follows_a_node_is_one_of_its_fields() -> None:
+    nodes = [{"id": "a", "type": "loose"}, {"id": "b", "type": "loose", "config": {"value": "{{ nodes.a.x }}"}}]
+    found = faults({"nodes": nodes, "edges": [{"source": "a", "target": "b"}]})
+    assert found == ["$.nodes[1].config.value: a node has no 'x': write nodes.a.output, .outputs, .status or .error"]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "{{ Math.max(1, 2) }}",
+        "{{ {a: 1, b: input}.a }}",
+        "{{ input ? inputs : payload }}",
+        "{{ [1].map((x, i) => x + i) }}",
+        "{{ [{n: 1}].map(({n}) => n) }}",
+        "{{ (() => { const y = 1; return y; })() }}",
+        "{{ input?.a?.b ?? 'x' }}",
+        "{{ `a ${ input.x } b` }}",
+        "{{ ({twice(x) { return x; }}).twice(2) }}",
+        "{{ new Date(0).toISOString() }}",
+        "{{ /a(b)c/.test(input) }}",
+        "{{ input instanceof Array || undefined === null }}",
+    ],
+)
+def test_names_of_the_language_are_known(expression: str) -> None:
+    assert (
+        faults({"nodes": [{"id": "a", "type": "loose", "config": {"value": expression}}]}) == []
+        or "fetch" in expression
+    )
+
+
+@pytest.mark.parametrize("condition", ["input.x > 3", "{{ input.x }} > 3", "false", " {{ input.x }}", ""])
+def test_a_condition_that_is_always_true_is_refused(condition: str) -> None:
+    """The most frequent mistake of all: braces forgotten, and a branch taken whatever comes."""
+    nodes: list[dict[str, Any]] = [
+        {"id": "a", "type": "set", "when": condition},
+        {"id": "b", "type": "if", "config": {"condition": condition}},
+        {"id": "c", "type": "filter", "config": {"where": condition}},
+        {"id": "d", "type": "switch", "config": {"cases": [{"when": condition, "port": "p"}]}},
+        {"id": "e", "type": "loop", "config": {"body": {"nodes": [{"id": "x", "type": "set"}]}, "until": condition}},
+    ]
+    nodes[4]["config"]["max_iterations"] = 3
+    document = {"schema": 1, "id": "w", "nodes": nodes}
+    places = ["when", "config.condition", "config.where", "config.cases[0].when", "config.until"]
+    found = validate_document(document, Engine().registry)
+    assert [fault.place for fault in found] == [f"$.nodes[{i}].{place}" for i, place in enumerate(places)]
+    assert all("always true" in fault.message for fault in found)
+
+
+@pytest.mark.parametrize("condition", [True, False, 0, None, "{{ input.x > 3 }}", "{{ '}}' }}"])
+def test_other_conditions_are_taken(condition: Any) -> None:
+    nodes = [{"id": "b", "type": "if", "config": {"condition": condition}}]
+    assert validate_document({"schema": 1, "id": "w", "nodes": nodes}, Engine().registry) == []
+
+
+@pytest.mark.parametrize("items", ["input.rows", "{{ input.rows }} ", 3, {"a": 1}])
+def test_for_each_over_what_can_be_no_list_is_refused(items: Any) -> None:
+    nodes = [{"id": "b", "type": "set", "for_each": items}]
+    found = validate_document({"schema": 1, "id": "w", "nodes": nodes}, Engine().registry)
+    assert [fault.place for fault in found] == ["$.nodes[0].for_each"]

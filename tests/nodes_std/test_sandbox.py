@@ -245,10 +245,11 @@ def test_an_error_says_what_and_where_in_the_users_source(fail, source, message,
 
 
 @pytest.mark.parametrize(
-    "name", ["fetch", "require", "URL", "TextEncoder", "setTimeout", "process", "std", "os", "Buffer"]
+    "name", ["fetch", "require", "process", "std", "os", "window", "WebAssembly", "XMLHttpRequest", "Deno"]
 )
-def test_what_is_not_there_is_a_reference_error(fail, name):
-    assert fail(f"return {name}('x')").message == f"ReferenceError: {name} is not defined"
+def test_what_is_not_there_is_a_reference_error_and_undefined_for_typeof(run, fail, name):
+    assert run(f"return [typeof {name}, '{name}' in globalThis]") == ["undefined", False]
+    assert fail(f"return {name}('x')").message.startswith(f"ReferenceError: {name} is not defined")
 
 
 @pytest.mark.parametrize(
@@ -326,6 +327,18 @@ def test_console_goes_to_the_logs_in_order(javascript):
         LogLine("info", ""),
         LogLine("info", "\ufffd"),
     )
+
+
+def test_the_rest_of_console_goes_there_too(javascript):
+    source = """
+      console.dir({a: 1}); console.table([[1]]); console.group('g'); console.groupEnd();
+      console.assert(true, 'no'); console.assert(false, 'yes'); console.count(); console.count(); console.count('x');
+      console.time('t'); await new Promise((done) => setTimeout(done, 20)); console.timeEnd('t'); console.timeEnd('t');
+    """
+    assert [(line.level, line.message) for line in javascript.run(source, {}, seed=1, now=NOW).logs] == [
+        ("info", '{"a":1}'), ("info", "[[1]]"), ("info", "g"), ("error", "Assertion failed yes"),
+        ("info", "default: 1"), ("info", "default: 2"), ("info", "x: 1"), ("info", "t: 20 ms"), ("info", "there is no timer t"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ def compiled(tmp_path_factory):
 def compiles(monkeypatch):
     """Counts how often code is compiled."""
     images = []
-    real = javascript._image
-    monkeypatch.setattr(javascript, "_image", lambda *given, **named: images.append(1) or real(*given, **named))
+    real = javascript._Kind.image
+    monkeypatch.setattr(javascript._Kind, "image", lambda *given, **named: images.append(1) or real(*given, **named))
     return images
 
 

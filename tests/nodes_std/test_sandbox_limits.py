@@ -35,7 +35,7 @@ def fail(javascript, source, context=None, **limits):
 
 def machine_of(javascript):
     assert_well(javascript)
-    return javascript._loaded[os.getpid()].runner
+    return next(iter(javascript._images._loaded[os.getpid()].machines.values()))[0]
 
 
 def assert_well(javascript):

@@ -25,8 +25,7 @@ def apply_body_started(fold: Fold, event: BodyStarted) -> None:
     """Open the frame of a body, or ask for a child execution."""
     record = fold.get(event.path)
     group = record.frame.plan.groups[record.index]
-    if record.started_at is None:
-        record.started_at = event.at
+    record.begin(event.at)
     if group.body is None:
         record.child = True
         fold.children += 1

@@ -6,6 +6,7 @@ RFC 7493, has it): duplicate keys, ``NaN``, lone surrogates and nesting deeper t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ __all__ = [
     "copy_json",
     "distance",
     "dump_json",
+    "explain_json",
     "faults_of",
     "format_duration",
     "format_time",
@@ -200,7 +202,10 @@ def parse_json(text: str | bytes) -> Json:
         _check_nesting(text)
         value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise DocumentError([Fault(f"not JSON: {error.msg} at column {error.colno}", line=error.lineno)]) from None
+        what, position = explain_json(error)
+        column = position - error.doc.rfind("\n", 0, position)
+        line = error.doc.count("\n", 0, position) + 1
+        raise DocumentError([Fault(f"not JSON: {what} (column {column})", line=line)]) from None
     except UnicodeDecodeError as error:
         raise DocumentError([Fault(f"not UTF-8: byte {error.start} is {error.object[error.start]:#04x}")]) from None
     except ValueError as error:
@@ -208,6 +213,46 @@ def parse_json(text: str | bytes) -> Json:
     if fault := check_json(value):
         raise DocumentError([fault])
     return value
+
+
+_JSON_SPACE = " \t\r\n"
+_JSON_FAULTS = {
+    "Expecting ',' delimiter": "a comma is missing before this, or what is open is closed wrongly",
+    "Expecting ':' delimiter": "a colon is missing before this",
+    "Expecting value": "this is no value",
+    "Extra data": "something follows the end of the value: remove it",
+    "Invalid \\escape": "a \\ begins an escape: write \\\\ for a \\ itself",
+}
+_JSON_WORD = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
+
+
+def explain_json(error: json.JSONDecodeError) -> tuple[str, int]:
+    """What is wrong with a text that is no JSON, with what to do where that can be told, and at which character."""
+    text, at = error.doc, error.pos
+    while at < len(text) and text[at] in _JSON_SPACE:
+        at += 1
+    here = text[at : at + 1]
+    before = len(text[:at].rstrip(_JSON_SPACE)) - 1
+    # Newer Pythons point at the comma itself, older ones at what follows it.
+    after = text[at + 1 :].lstrip(_JSON_SPACE)[:1] if here == "," else here
+    comma = at if here == "," else before
+    if after in {"}", "]"} and comma >= 0 and text[comma] == ",":
+        return f"nothing follows the comma before {after}: remove the comma", comma
+    if not here:
+        return f"the text ends too soon: {error.msg[:1].lower()}{error.msg[1:]}", at
+    if here in "'‘’“”`":  # noqa: RUF001 - quotes that word processors write
+        return f'{here} is no quote in JSON: texts and keys need double quotes (")', at
+    if here == "#" or text[at : at + 2] in {"//", "/*"}:
+        return "JSON has no comments: remove it (YAML has them)", at
+    word = _JSON_WORD.match(text, at)
+    if word is not None and error.msg.startswith("Expecting"):
+        meant = {"True": "true", "False": "false", "None": "null", "undefined": "null"}.get(word.group())
+        if not error.msg.endswith("delimiter"):
+            quoteless = f"{word.group()[:40]!r} has no quotes: texts and keys need double quotes"
+            return f"JSON writes {meant}, not {word.group()}" if meant else quoteless, at
+    if error.msg.startswith("Invalid control character"):
+        return "a text ends on the line on which it begins: close it, or write \\n for a line break", error.pos
+    return _JSON_FAULTS.get(error.msg, error.msg), at
 
 
 def _check_nesting(text: str) -> None:
@@ -237,10 +282,18 @@ def _strict(kind: type, words: str) -> Callable[[Any, Any], Any]:
         if kind is float and type(value) is int:
             return float(value)
         if type(value) is not kind:
-            raise ValueError(f"must be {words}, not {_kind_of(value)}")
+            hint = _in_quotes(value) if kind is str else ""
+            raise ValueError(f"must be {words}, not {_kind_of(value)}{hint}")
         return value
 
     return structure
+
+
+def _in_quotes(value: Any) -> str:
+    """What to do about a boolean or a number where a text was wanted: YAML reads `true` and `7` as such."""
+    if isinstance(value, bool) or (isinstance(value, int | float) and abs(value) < _MAX_INT):
+        return f': write "{json.dumps(value)}" in quotes'
+    return ""
 
 
 def _kind_of(value: Any) -> str:
@@ -339,7 +392,8 @@ def _structure_literal(value: Any, kind: Any) -> Any:
         if type(choice) is type(value) and choice == value:
             return value
     choices = ", ".join(map(str, get_args(kind)))
-    raise ValueError(f"must be one of {choices}, not {_kind_of(value)}")
+    hint = _in_quotes(value) if _kind_of(value) in get_args(kind) or str(value) in get_args(kind) else ""
+    raise ValueError(f"must be one of {choices}, not {_kind_of(value)}{hint}")
 
 
 def _structure_enum(value: Any, kind: Any) -> Any:
@@ -368,9 +422,10 @@ def _union_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], 
             raise (objects or failures)[0]
         wanted = [_plain_text(f) for f in failures if not isinstance(f, ExceptionGroup)]
         given = f", not {_kind_of(value)}"
-        texts = " or ".join(dict.fromkeys(text.removesuffix(given) for text in wanted))
-        same = all(text.endswith(given) for text in wanted)
-        raise ValueError(f"must be {texts}{given if same else ''}" if texts else f"fits none of {len(members)} forms")
+        parts = [text.partition(given) for text in wanted]
+        texts = " or ".join(dict.fromkeys(before for before, _, _ in parts))
+        said = given + next((hint for _, _, hint in parts if hint), "") if all(found for _, found, _ in parts) else ""
+        raise ValueError(f"must be {texts}{said}" if texts else f"fits none of {len(members)} forms")
 
     return structure
 
@@ -440,34 +495,63 @@ class _Placed(Exception):  # noqa: N818 - never leaves this module
         self.at = at
 
 
+def _of_condition(error: Exception, value: Any) -> Exception:
+    """A condition in quotes alone would be a text, which is always true."""
+    quoted = _in_quotes(value)
+    template = f': write "{{{{ {json.dumps(value)} }}}}"'
+    return ValueError(str(error).replace(quoted, template)) if quoted else error
+
+
+# The key of an object, for reading: (argument, hook, type, required).
+_Field = tuple[str, Any, Any, bool]
+
+
+def _fields_of(kind: Any, converter: cattrs.Converter) -> dict[str, _Field]:
+    hints = get_type_hints(kind)
+    fields: dict[str, _Field] = {}
+    for own in attrs.fields(kind):
+        if own.init and not own.name.startswith("_"):
+            hint = hints[own.name]
+            required = own.default is attrs.NOTHING
+            fields[wire_name(own.name)] = (own.alias or own.name, converter.get_structure_hook(hint), hint, required)
+    return fields
+
+
+def _as_object(value: Any, fields: Mapping[str, _Field]) -> str:
+    """How a value can be written that stands where an object should; for a number, in the first field that takes it."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        for name, (_argument, hook, hint, _required) in fields.items():
+            if not any(required for other, (_, _, _, required) in fields.items() if other != name):
+                with contextlib.suppress(Exception):
+                    hook(value, hint)
+                    return f": write {{{name}: {dump_json(value)}}}"
+    return f": it has the keys {', '.join(fields)}" if 0 < len(fields) <= _MAX_SHOWN else ""
+
+
 def _class_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
-    # name -> (argument, hook, type, required). Worked out late: a class may name another that stands after it.
-    fields: dict[str, tuple[str, Any, Any, bool]] = {}
+    # Worked out late: a class may name another that stands after it.
+    fields: dict[str, _Field] = {}
 
     def structure(value: Any, _: Any) -> Any:
-        if not isinstance(value, dict):
-            raise ValueError(f"must be an object, not {_kind_of(value)}")  # noqa: TRY004 - as above
         if not fields:
-            hints = get_type_hints(kind)
-            for own in attrs.fields(kind):
-                if own.init and not own.name.startswith("_"):
-                    hint = hints[own.name]
-                    hook = converter.get_structure_hook(hint)
-                    required = own.default is attrs.NOTHING
-                    fields[wire_name(own.name)] = (own.alias or own.name, hook, hint, required)
+            fields.update(_fields_of(kind, converter))
+        if not isinstance(value, dict):
+            raise ValueError(f"must be an object, not {_kind_of(value)}{_as_object(value, fields)}")  # noqa: TRY004 - as above
         arguments: dict[str, Any] = {}
         errors: list[Exception] = []
+        meant: set[str] = set()
         for name, item in value.items():
             field = fields.get(name)
             if field is None:
                 errors.append(_noted(ValueError(_unknown(name, list(fields))), name))
+                meant.add(_MEANT.get(name, ""))
                 continue
             try:
                 arguments[field[0]] = field[1](item, field[2])
             except Exception as error:  # noqa: BLE001 - gathered, with its place
-                errors.append(_noted(error, name))
+                errors.append(_noted(_of_condition(error, item) if name == "when" else error, name))
         for name, (_argument, _hook, _hint, required) in fields.items():
-            if required and name not in value:
+            if required and name not in value and name not in meant:
                 errors.append(_noted(ValueError("is missing"), name))
         if not errors and isinstance(converter, _Accepting) and converter.holds_accepted(value):
             # What the object will be is not known yet. What is known of it can be judged all the same.
@@ -512,17 +596,27 @@ def _invalid(kind: Any, arguments: Mapping[str, Any], unknown: frozenset[str] = 
                     yield _noted(error, wire_name(field.name))
 
 
+# What other programs call the keys of edges and nodes.
+_MEANT = {"from": "source", "to": "target", "retries": "retry"}
+_MAX_SHOWN = 8
+
+
 def _unknown(key: str, known: list[str]) -> str:
-    near = nearest(key, known)
-    hint = f"did you mean {near!r}?" if near else f"known are {', '.join(sorted(known))}"
+    near = _MEANT[key] if _MEANT.get(key) in known else nearest(key, known)
+    if near:
+        return f"is not known here: did you mean {near!r}?"
+    rest = ", ".join(sorted(known))
+    hint = f"known are {rest}"
+    if {"type", "config"} <= {*known}:
+        hint = f"did you mean {child_place('config', key)}? Settings of the node type stand under `config`. A node has {rest}"
     return f"is not known here: {hint}" if known else "is not known here: there are no settings"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known word that was probably meant: one letter in three may be wrong. Empty where there is none."""
+    """The known word that was probably meant: one letter in three may be wrong, capitals do not count. Empty: none."""
     most = max(1, (len(name) + 1) // 3)
-    best = min(known, key=lambda other: distance(other, name), default="")
-    return best if best and distance(best, name) <= most else ""
+    best = min(known, key=lambda other: distance(other.lower(), name.lower()), default="")
+    return best if best and distance(best.lower(), name.lower()) <= most else ""
 
 
 def distance(a: str, b: str) -> int:

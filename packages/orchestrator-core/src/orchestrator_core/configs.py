@@ -11,7 +11,15 @@ import attrs
 
 from orchestrator_core import codec
 from orchestrator_core.errors import DocumentError, Fault
-from orchestrator_core.expressions import Code, ExpressionError, Names, Template, compile_template, is_template
+from orchestrator_core.expressions import (
+    Code,
+    ExpressionError,
+    Names,
+    Template,
+    compile_template,
+    condition_fault,
+    is_template,
+)
 from orchestrator_core.nodes import NodeType
 from orchestrator_core.types import Json
 
@@ -124,6 +132,8 @@ def prepare_config(kind: NodeType, raw: Mapping[str, Json], place: str = "$.conf
         template = compile_template(rest, place=place, literal=lambda at: fields.get(at[len(place) :]) == "literal")
     except ExpressionError as error:
         raise DocumentError([_fault(str(error), place)]) from None
+    if untrue := list(_untrue_conditions(raw, kind.config, place)):
+        raise DocumentError(untrue)
     secrets = list(_misplaced_secrets(template, each, kind.config, place))
     if secrets:
         raise DocumentError(secrets)
@@ -162,6 +172,25 @@ def _is_expression(hint: Any) -> bool:
     return hint is Expression
 
 
+def _untrue_conditions(raw: Mapping[str, Json], kind: type[Any], place: str) -> Iterator[Fault]:
+    patterns = _condition_places(cast(Hashable, kind))
+    for at, text in _texts(raw, "") if patterns else ():
+        if any(_under(at, pattern, exactly=True) for pattern in patterns) and (fault := condition_fault(text)):
+            yield Fault(fault, place + at)
+
+
+def _texts(value: Json, place: str) -> Iterator[tuple[str, str]]:
+    """Every text in a value, with its place."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(item, codec.child_place(place, key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _texts(item, codec.child_place(place, index))
+
+
 def _misplaced_secrets(
     template: Template, each: Mapping[str, Template], kind: type[Any], place: str
 ) -> Iterator[Fault]:
@@ -177,8 +206,8 @@ def _misplaced_secrets(
             yield Fault("a secret is written {{ secrets.name }}, without any computing around it", code.place)
 
 
-def _under(place: str, pattern: Sequence[str]) -> bool:
-    """Whether a place is at or below a pattern whose ``*`` stands for any index or key."""
+def _under(place: str, pattern: Sequence[str], *, exactly: bool = False) -> bool:
+    """Whether a place is at or below (or ``exactly`` at) a pattern whose ``*`` stands for any index or key."""
     rest = place
     for part in pattern:
         if part == "*":
@@ -190,7 +219,12 @@ def _under(place: str, pattern: Sequence[str]) -> bool:
             rest = rest[len(part) :]
         else:
             return False
-    return True
+    return not (exactly and rest)
+
+
+@functools.lru_cache(maxsize=1024)
+def _condition_places(kind: Hashable) -> Sequence[Sequence[str]]:
+    return [place for place, field, _ in _fields(kind, [""]) if field.metadata.get("condition")]
 
 
 @functools.lru_cache(maxsize=1024)

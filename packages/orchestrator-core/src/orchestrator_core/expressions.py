@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import attrs
 
 from orchestrator_core.codec import MAX_DEPTH, child_place, dump_json
+from orchestrator_core.javascript_names import INHERITED, LANGUAGE
 from orchestrator_core.state import ABSENT, Scope
 from orchestrator_core.types import Json
 
@@ -36,105 +38,10 @@ __all__ = [
 # Every name that an expression may begin with.
 ROOTS = ("input", "inputs", "payload", "nodes", "item", "index", "vars", "execution", "secrets")
 
-# What objects, lists and texts inherit in JavaScript. A path that meets one of these names where the value has no
-# such property of its own is not plain: the sandbox decides.
-_INHERITED = frozenset(
-    [
-        "__defineGetter__",
-        "__defineSetter__",
-        "__lookupGetter__",
-        "__lookupSetter__",
-        "__proto__",
-        "constructor",
-        "hasOwnProperty",
-        "isPrototypeOf",
-        "propertyIsEnumerable",
-        "toLocaleString",
-        "toString",
-        "valueOf",
-        "at",
-        "concat",
-        "copyWithin",
-        "entries",
-        "every",
-        "fill",
-        "filter",
-        "find",
-        "findIndex",
-        "findLast",
-        "findLastIndex",
-        "flat",
-        "flatMap",
-        "forEach",
-        "includes",
-        "indexOf",
-        "join",
-        "keys",
-        "lastIndexOf",
-        "map",
-        "pop",
-        "push",
-        "reduce",
-        "reduceRight",
-        "reverse",
-        "shift",
-        "slice",
-        "some",
-        "sort",
-        "splice",
-        "toReversed",
-        "toSorted",
-        "toSpliced",
-        "unshift",
-        "values",
-        "with",
-        "anchor",
-        "big",
-        "blink",
-        "bold",
-        "charAt",
-        "charCodeAt",
-        "codePointAt",
-        "endsWith",
-        "fixed",
-        "fontcolor",
-        "fontsize",
-        "isWellFormed",
-        "italics",
-        "link",
-        "localeCompare",
-        "match",
-        "matchAll",
-        "normalize",
-        "padEnd",
-        "padStart",
-        "repeat",
-        "replace",
-        "replaceAll",
-        "search",
-        "small",
-        "split",
-        "startsWith",
-        "strike",
-        "sub",
-        "substr",
-        "substring",
-        "sup",
-        "toLocaleLowerCase",
-        "toLocaleUpperCase",
-        "toLowerCase",
-        "toUpperCase",
-        "toWellFormed",
-        "trim",
-        "trimEnd",
-        "trimLeft",
-        "trimRight",
-        "trimStart",
-        "toExponential",
-        "toFixed",
-        "toPrecision",
-    ]
-)
+# After one of these an expression has names of its own, which are not looked for.
+_DECLARING = frozenset(["let", "const", "var", "function", "class", "catch"])
+_NODE_FIELDS = ("output", "outputs", "status", "error")
+_EXECUTION_FIELDS = ("id", "workflow")
 
 _TOKEN = re.compile(
     r"""
@@ -173,6 +80,7 @@ class Code:
         roots: The names of :data:`ROOTS` that it may read.
         nodes: The ids after ``nodes``; ``None`` in it: one that is computed.
         own: Names that are parameters of functions inside it, and may hide a root.
+        unknown: Names that nothing stands behind, unless a plugin brings a function of that name.
     """
 
     source: str
@@ -182,6 +90,7 @@ class Code:
     nodes: frozenset[str | None]
     place: str = "$"
     own: frozenset[str] = frozenset()
+    unknown: tuple[str, ...] = ()
 
 
 @attrs.frozen(eq=False)
@@ -397,7 +306,24 @@ def _analyse(source: str, tokens: list[Token], place: str) -> Code:
             nodes.add(_node_after(tokens[number + 1 : number + 4]))
     if path is not None and path[0] == "nodes" and path[1]:
         nodes = {str(path[1][0][0])}
-    return Code(source, path, None, frozenset(roots), frozenset(nodes), place, frozenset(_parameters(tokens)))
+    own = frozenset(_parameters(tokens))
+    unknown = () if path is not None else tuple(dict.fromkeys(_unknown(tokens, own)))
+    return Code(source, path, None, frozenset(roots), frozenset(nodes), place, own, unknown)
+
+
+def _unknown(tokens: list[Token], own: frozenset[str]) -> Iterator[str]:
+    """Names that are read and that nothing stands behind. What could be the name of a property is let pass."""
+    words = [word for _, word in tokens]
+    if not _DECLARING.isdisjoint(words) or (")", "{") in pairwise(words):  # functions with parameters and names inside
+        return
+    for number, (kind, word) in enumerate(tokens):
+        if kind != "name" or word in own or word in ROOTS or word in LANGUAGE:
+            continue
+        before = tokens[number - 1][1] if number else ""
+        after = tokens[number + 1][1] if number + 1 < len(tokens) else ""
+        if before in {".", "?."} or after == ":" or (before in {"{", ","} and after == "("):
+            continue
+        yield word
 
 
 def _parameters(tokens: list[Token]) -> Iterator[str]:
@@ -596,7 +522,7 @@ def _property(value: Any, key: str | int) -> Any:
             return _unit(value, number)
         if 0 <= number < len(value):
             return value[number]
-    if key in _INHERITED:
+    if key in INHERITED:
         raise NotNative
     return ABSENT
 
@@ -609,7 +535,7 @@ def _unit(value: str, number: int) -> Any:
     unit = units[2 * number : 2 * number + 2]
     character = unit.decode("utf-16-le", "surrogatepass") if unit else ABSENT
     if isinstance(character, str) and "\ud800" <= character <= "\udfff":
-        raise ExpressionError(f"character {number} is half of a surrogate pair, which is no character by itself")
+        raise NotNative  # half of a pair: what it is good for depends on what is done with it
     return character
 
 
@@ -653,6 +579,34 @@ def number_text(value: float) -> str:
     power = point - 1
     shown = digits if len(digits) == 1 else f"{digits[0]}.{digits[1:]}"
     return f"{sign}{shown}e{'+' if power >= 0 else '-'}{abs(power)}"
+
+
+def field_fault(code: Code) -> str | None:
+    """What is wrong with the names after ``nodes.<id>`` or ``execution`` in a plain path, where only a few stand."""
+    root, steps = code.path if code.path is not None else ("", ())
+    if root == "nodes" and len(steps) > 1 and steps[1][0] not in _NODE_FIELDS:
+        return f"a node has no {steps[1][0]!r}: write nodes.{steps[0][0]}.output, .outputs, .status or .error"
+    if root == "execution" and steps and steps[0][0] not in _EXECUTION_FIELDS:
+        return f"an execution has no {steps[0][0]!r}: it has {' and '.join(_EXECUTION_FIELDS)}"
+    return None
+
+
+def condition_fault(value: Json) -> str | None:
+    """What is wrong with a value as a condition: a text that is not one expression is true, whatever it says."""
+    if isinstance(value, str) and not is_expression(value):
+        return "is a text, and so always true: write {{ … }} around the whole condition"
+    return None
+
+
+def is_expression(text: str) -> bool:
+    """Whether a text is exactly one expression, whose value keeps its type."""
+    stripped = text.strip()
+    if stripped != text or not text.startswith("{{"):
+        return False
+    try:
+        return _scan(text, 2, "$")[1] == len(text)
+    except ExpressionError:
+        return True  # its own fault says more
 
 
 def references(template: Template) -> Iterator[tuple[Code, str, str | None]]:

@@ -27,6 +27,7 @@ __all__ = [
     "ERROR_LINE",
     "FONTS",
     "FRAME_HEAD",
+    "FRAME_ROOM",
     "GREY",
     "INK",
     "LABEL_SIZE",
@@ -34,6 +35,7 @@ __all__ = [
     "LINE",
     "LOOKS",
     "MARGIN",
+    "NAME_H",
     "NAME_SIZE",
     "STUB",
     "TITLE_SIZE",
@@ -91,7 +93,11 @@ class Box:
     disabled: bool = False
     status: NodeStatus | None = None
     detail: str = ""
+    # What it emitted on, where that is known.
+    ports: frozenset[str] | None = None
     inner: Graph | None = None
+    # The label as it is drawn: on one line or on two.
+    names: tuple[str, ...] = ()
     x: float = 0.0
     y: float = 0.0
     w: float = 0.0
@@ -102,6 +108,11 @@ class Box:
         if self.status is not None:
             return LOOKS[self.status]
         return DISABLED if self.disabled else _GROUP if self.inner else _PLAIN
+
+    @property
+    def kind(self) -> str:
+        """What stands behind a group's name: its type and the detail."""
+        return " · ".join(part for part in (self.type, self.detail) if part)
 
     @property
     def heading(self) -> str:
@@ -161,12 +172,13 @@ def clean(text: str) -> str:
 # --- SVG: measures -----------------------------------------------------------------------------------------------
 
 NAME_SIZE, TYPE_SIZE, LABEL_SIZE, TITLE_SIZE = 13.0, 11.0, 10.5, 16.0
-_MIN_W, _MAX_W, _BASE_H, DETAIL_H = 104.0, 230.0, 46.0, 14.0
+_MIN_W, _MAX_W, _BASE_H, DETAIL_H, NAME_H = 104.0, 230.0, 46.0, 14.0, 16.0
 LABEL_W = 110.0
 _ROW_GAP, _LINE_GAP, _LANE = 24.0, 14.0, 9.0
 _PORT_STEP, _PORT_STEP_LABELLED = 12.0, 18.0
 STUB, ARROW = 8.0, 8.0
-_FRAME_PAD, FRAME_HEAD = 18.0, 30.0
+_FRAME_PAD, FRAME_HEAD = 18.0, 34.0
+FRAME_ROOM = 62.0  # of a group's header, beside its texts: margins, the gap between them, the badge
 MARGIN = 24.0
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 CUT = 16.0  # of the corners of `if` and `switch`
@@ -208,19 +220,40 @@ def fit(text: str, room: float, size: float, *, bold: bool = False) -> str:
     return text[: max(keep, 0)].rstrip().rstrip("\u200d") + "…"
 
 
+_BREAK = re.compile(r"(?<=[ _./:-])(?=[^ _./:-])|(?<=[a-z0-9])(?=[A-Z])")
+
+
+def _on_lines(text: str, room: float) -> tuple[str, ...]:
+    """A name on one line, or where it is too long on two, as equal as its words allow; what is left over is cut off."""
+    text = " ".join(text[:2000].split())
+    if len(text) <= room and width(text, NAME_SIZE, bold=True) <= room:
+        return (text,)
+    beginning = text[: int(room)]
+    places = [match.start() for match in _BREAK.finditer(beginning)]
+    fitting = [n for n in places if width(beginning[:n].rstrip(), NAME_SIZE, bold=True) <= room]
+    if not fitting:
+        # One long word: as much of it as a line holds.
+        fitting = [bisect_right(range(len(beginning)), room, key=lambda n: width(text[:n], NAME_SIZE, bold=True)) - 1]
+    at = min(
+        fitting,
+        key=lambda n: max(width(part, NAME_SIZE, bold=True) for part in (text[:n], text[n : 2 * len(beginning)])),
+    )
+    return text[:at].rstrip(), fit(text[at:], room, NAME_SIZE, bold=True)
+
+
 def _measure(box: Box, exits: list[Edge], entries: list[Edge]) -> None:
     """The size of a box: of its text or its inner graph, and of its labelled edges."""
-    widths = [
-        width(fit(box.label, _MAX_W, NAME_SIZE, bold=True), NAME_SIZE, bold=True),
-        width(fit(box.type, _MAX_W, TYPE_SIZE), TYPE_SIZE),
-        width(fit(box.detail, _MAX_W, TYPE_SIZE), TYPE_SIZE),
-    ]
     if box.inner:
-        box.w = max(box.inner.w + 2 * _FRAME_PAD, min(sum(widths), 2 * _MAX_W) + 4 * _FRAME_PAD)
+        name = width(fit(box.label, 1.5 * _MAX_W, NAME_SIZE, bold=True), NAME_SIZE, bold=True)
+        kind = width(fit(box.kind, _MAX_W, TYPE_SIZE), TYPE_SIZE)
+        box.w = max(box.inner.w + 2 * _FRAME_PAD, name + kind + FRAME_ROOM)
         box.h = box.inner.h + FRAME_HEAD + _FRAME_PAD
     else:
-        box.w = min(max(max(widths) + padding(box), _MIN_W), _MAX_W)
-        box.h = _BASE_H + (DETAIL_H if box.detail else 0.0)
+        box.names = _on_lines(box.label, _MAX_W - padding(box))
+        names = (width(line, NAME_SIZE, bold=True) for line in box.names)
+        types = (width(fit(text, _MAX_W, TYPE_SIZE), TYPE_SIZE) for text in (box.type, box.detail))
+        box.w = min(max(*names, *types, _MIN_W - padding(box)) + padding(box), _MAX_W)
+        box.h = _BASE_H + NAME_H * (len(box.names) - 1) + (DETAIL_H if box.detail else 0.0)
     for edges, labelled in ((exits, any(map(exit_of, exits))), (entries, any(map(entry_of, entries)))):
         if labelled:
             box.h = max(box.h, _PORT_STEP_LABELLED * len(edges) + 10)

@@ -415,8 +415,7 @@ class Machine(Fold):
         record.number = number
         if record.tried_at is None:
             record.tried_at = at
-            if record.started_at is None:
-                record.started_at = at
+            record.begin(at)
         self.running += 1
         timeout = record.frame.plan.nodes[record.index].timeout
         if timeout is not None:

@@ -53,6 +53,7 @@ def setting(
     examples: Sequence[Json] = (),
     literal: bool = False,
     secret: bool = False,
+    condition: bool = False,
     validator: Any = None,
 ) -> Any:
     """A field of a config class, with what documentation and editors show of it.
@@ -63,8 +64,15 @@ def setting(
         examples: Values that make sense here.
         literal: Braces in this field are text (source code, say), never a template.
         secret: ``{{ secrets.name }}`` may stand here; the value is put in inside the attempt and masked everywhere.
+        condition: What stands here counts as true or false: a text that is not exactly one expression is refused.
     """
-    metadata = {"description": description, "examples": tuple(examples), "literal": literal, "secret": secret}
+    metadata = {
+        "description": description,
+        "examples": tuple(examples),
+        "literal": literal,
+        "secret": secret,
+        "condition": condition,
+    }
     if factory is not None:
         return attrs.field(factory=factory, metadata=metadata, validator=validator)
     return attrs.field(default=default, metadata=metadata, validator=validator)

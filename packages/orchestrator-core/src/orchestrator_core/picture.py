@@ -16,7 +16,7 @@ import html
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from orchestrator_core.layout import (
@@ -28,6 +28,7 @@ from orchestrator_core.layout import (
     ERROR_LINE,
     FONTS,
     FRAME_HEAD,
+    FRAME_ROOM,
     GREY,
     INK,
     LABEL_SIZE,
@@ -35,6 +36,7 @@ from orchestrator_core.layout import (
     LINE,
     LOOKS,
     MARGIN,
+    NAME_H,
     NAME_SIZE,
     STUB,
     TITLE_SIZE,
@@ -56,6 +58,8 @@ from orchestrator_core.types import Edge, Json, Node, NodeStatus
 __all__ = ["dot", "mermaid", "svg"]
 
 _T = TypeVar("_T")
+# Of edges that were skipped; those of an error are told from others even so.
+_PALE, _PALE_ERROR = "#cbd5e1", "#fca5a5"
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -65,6 +69,7 @@ def _read(
     edges: Sequence[Edge],
     status: Mapping[str, NodeStatus] | None,
     details: Mapping[str, str] | None = None,
+    ports: Mapping[str, Collection[str]] | None = None,
 ) -> list[Graph]:
     """The document and all bodies in it, outer ones before their inner ones.
 
@@ -72,6 +77,7 @@ def _read(
     """
     states = _by_place(status or {})
     notes = _by_place(details or {})
+    emitted = _by_place(ports or {})
     root = Graph()
     graphs = [root]
     contents = [(list(nodes), list(edges))]
@@ -87,6 +93,7 @@ def _read(
                 disabled=node.disabled,
                 status=None if state is None else NodeStatus(state),
                 detail=clean(str(notes.get(place, ""))),
+                ports=frozenset(emitted[place]) if place in emitted else None,
             )
             graph.boxes.append(box)
             body = _read_body(node.config.get("body"))
@@ -387,6 +394,7 @@ def svg(
     title: str | None = None,
     status: Mapping[str, NodeStatus] | None = None,
     details: Mapping[str, str] | None = None,
+    ports: Mapping[str, Collection[str]] | None = None,
 ) -> str:
     """The graph as an SVG image that stands alone: no scripts, no styles, nothing from elsewhere.
 
@@ -399,6 +407,8 @@ def svg(
         title: A line above the picture.
         status: What to show at a node, by place or by path (see the module's text).
         details: A short text under a node's type, such as a duration, by place or by path.
+        ports: The ports on which a node emitted (a record's ``outputs``), by place or by path. Edges that were skipped are
+            drawn pale and dashed; without ``ports`` those alone that the statuses tell of.
 
     Returns:
         The text of one ``svg`` element, ending with a line break.
@@ -406,7 +416,7 @@ def svg(
     Raises:
         ValueError: Two nodes share an id, an edge names an unknown node, or there is a cycle.
     """
-    graphs = _read(nodes, edges, status, details)
+    graphs = _read(nodes, edges, status, details, ports)
     root = graphs[0]
     for graph in reversed(graphs):
         lay_out(graph)
@@ -426,7 +436,7 @@ def svg(
         for edge, link, route in zip(graph.edges, graph.links, graph.routes, strict=True):
             points = [(x + dx, y + dy) for x, y in route]
             lines.append(_svg_edge(graph, edge, link, points))
-            labels += _svg_labels(edge, points)
+            labels += _svg_labels(edge, points, skipped=_is_skipped(graph, edge, link))
     w = max(root.w, width(fit(heading, 600, TITLE_SIZE, bold=True), TITLE_SIZE, bold=True), 120) + 2 * MARGIN
     h = root.h + top + MARGIN
     head = (
@@ -501,11 +511,14 @@ def _svg_box(box: Box) -> str:
         size = f'x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}"'
         shape = f'<rect {size} rx="{_n(min(radius, 30))}" {_outline(box)}/>'
     room = w - padding(box) + 8
-    line = y + h / 2 - (DETAIL_H / 2 if box.detail else 0)
+    line = y + h / 2 - (DETAIL_H / 2 if box.detail else 0) + NAME_H / 2 * (len(box.names) - 1)
     ink = GREY if box.disabled else INK
-    name = fit(box.label, room, NAME_SIZE, bold=True)
+    above = [line - 2.5 - NAME_H * number for number in range(len(box.names))][::-1]
     texts = [
-        _svg_text(name, middle, line - 2.5, NAME_SIZE, fill=ink, bold=True, anchor="middle"),
+        *(
+            _svg_text(name, middle, at, NAME_SIZE, fill=ink, bold=True, anchor="middle")
+            for name, at in zip(box.names, above, strict=True)
+        ),
         _svg_text(fit(box.type, room, TYPE_SIZE), middle, line + 13, TYPE_SIZE, fill=GREY, anchor="middle"),
     ]
     if box.detail:
@@ -516,10 +529,9 @@ def _svg_box(box: Box) -> str:
 
 def _svg_frame(box: Box) -> str:
     size = f'x="{_n(box.x)}" y="{_n(box.y)}" width="{_n(box.w)}" height="{_n(box.h)}"'
-    room = box.w - 64
-    name = fit(box.label, room * 0.6, NAME_SIZE, bold=True)
-    after = width(name, NAME_SIZE, bold=True)
-    rest = fit(" · ".join(part for part in (box.type, box.detail) if part), room - after, TYPE_SIZE)
+    room = box.w - FRAME_ROOM + 1
+    name = fit(box.label, max(room * 0.6, room - width(box.kind[:1000], TYPE_SIZE)), NAME_SIZE, bold=True)
+    rest = fit(box.kind, room - width(name, NAME_SIZE, bold=True), TYPE_SIZE)
     ink = GREY if box.disabled else INK
     return (
         f'<g data-node="{_xml(box.place)}">{_tooltip(box)}<rect {size} rx="12" {_outline(box)}/>'
@@ -543,13 +555,26 @@ def _svg_edge(graph: Graph, edge: Edge, link: tuple[int, int], points: list[tupl
         middle = _n((ax + bx) / 2)
         path.append(f"H{_n(ax)}C{middle} {_n(ay)} {middle} {_n(by)} {_n(bx)} {_n(by)}")
     path.append(f"H{_n(tip - ARROW + 1)}")
-    colour = ERROR_LINE if edge.port == "error" else LINE
+    skipped = _is_skipped(graph, edge, link)
+    colours = (ERROR_LINE, _PALE_ERROR) if edge.port == "error" else (LINE, _PALE)
+    colour = colours[skipped]
+    dashes = ' stroke-dasharray="5 4"' if skipped else ""
     head = f"M{_n(tip - 1)} {_n(at)}l-{_n(ARROW)} -4.5v9z"
     name = f"{graph.prefix}{edge}" + ("" if edge.key is None else f"[{edge.key}]")
     return (
-        f'<g data-edge="{_xml(name)}"><path d="{"".join(path)}" stroke="{colour}"/>'
+        f'<g data-edge="{_xml(name)}"><path d="{"".join(path)}" stroke="{colour}"{dashes}/>'
         f'<path d="{head}" fill="{colour}"/></g>'
     )
+
+
+def _is_skipped(graph: Graph, edge: Edge, link: tuple[int, int]) -> bool:
+    """Whether an edge is known to have been skipped: rule 2 of the law, as far as records tell."""
+    source, target = graph.boxes[link[0]], graph.boxes[link[1]]
+    if source.status in {NodeStatus.SKIPPED, NodeStatus.CANCELLED}:
+        return True
+    if source.status not in {NodeStatus.SUCCEEDED, NodeStatus.FAILED}:
+        return False
+    return target.status is NodeStatus.SKIPPED if source.ports is None else edge.port not in source.ports
 
 
 def _inset(box: Box, y: float) -> float:
@@ -566,7 +591,7 @@ def _inset(box: Box, y: float) -> float:
     return 0.0
 
 
-def _svg_labels(edge: Edge, points: list[tuple[float, float]]) -> list[str]:
+def _svg_labels(edge: Edge, points: list[tuple[float, float]], *, skipped: bool) -> list[str]:
     """The port beside the source and the input beside the target, on the level parts of the line."""
     pills = []
     for text, (x, y), forward in ((exit_of(edge), points[0], True), (entry_of(edge), points[-1], False)):
@@ -575,7 +600,8 @@ def _svg_labels(edge: Edge, points: list[tuple[float, float]]) -> list[str]:
         shown = fit(clean(text), LABEL_W, LABEL_SIZE)
         w = width(shown, LABEL_SIZE) + 10
         left = x + STUB if forward else x - STUB - ARROW - w
-        colour = ERROR_LINE if edge.port == "error" and forward else "#475569"
+        colours = (ERROR_LINE, _PALE_ERROR) if edge.port == "error" and forward else ("#475569", LINE)
+        colour = colours[skipped]
         pills.append(
             f"<g><title>{_xml(text[:500])}</title>"
             f'<rect x="{_n(left)}" y="{_n(y - 8)}" width="{_n(w)}" height="16" rx="8" fill="#ffffff" stroke="#e2e8f0"/>'

@@ -181,6 +181,13 @@ class Record:
         last = Attempt(self.number, self.tried_at, finished)
         return (*earlier, last) if earlier else (last,)
 
+    def begin(self, at: float) -> None:
+        """Note when it began; the node of a list begins with its first item."""
+        if self.started_at is None:
+            self.started_at = at
+            if self.owner is not None:
+                self.owner.begin(at)
+
     def to_node_io(self) -> NodeIO:
         """The record as results show it."""
         node = self.frame.plan.nodes[self.index]

@@ -9,10 +9,20 @@ from typing import Any
 import attrs
 
 from orchestrator_core import document as document_module
+from orchestrator_core.codec import nearest
 from orchestrator_core.configs import prepare_config, structure_config
 from orchestrator_core.document import Workflow
 from orchestrator_core.errors import DocumentError, Fault
-from orchestrator_core.expressions import ROOTS, ExpressionError, Template, compile_template, references
+from orchestrator_core.expressions import (
+    ROOTS,
+    ExpressionError,
+    Template,
+    compile_template,
+    condition_fault,
+    field_fault,
+    is_expression,
+    references,
+)
 from orchestrator_core.nodes import LanguageError, NodeType
 from orchestrator_core.plugins import Registry
 from orchestrator_core.types import Json, Node, Settings
@@ -124,8 +134,13 @@ class _Check:
             )
             return
         if node.when is not None:
+            yield from _condition(node.when, f"{at}.when")
             yield from self._template(node.when, f"{at}.when", upstream, node.id, items=items)
         if node.for_each is not None:
+            if isinstance(node.for_each, str) and not is_expression(node.for_each):
+                yield Fault("is a text, which is no list: write {{ … }} around the whole expression", f"{at}.for_each")
+            elif not isinstance(node.for_each, str | list):
+                yield Fault("must be a list, or {{ … }} that gives one", f"{at}.for_each")
             yield from self._template(node.for_each, f"{at}.for_each", upstream, node.id, items=items)
         if kind.group is not None:
             for name in ("retry", "timeout"):
@@ -204,6 +219,7 @@ class _Check:
         yield from _and_more(faults, self.graph(body, f"{place}.body", depth=depth + 1, items=inside))
         until = node.config.get("until")
         if until is not None:
+            yield from _condition(until, f"{place}.until")
             yield from self._template(until, f"{place}.until", _Upstream(body), None, items=inside)
 
     def _circle(self, name: str) -> list[str] | None:
@@ -256,6 +272,8 @@ class _Check:
                         f"node {name!r} is not upstream of {node!r}: what it gives cannot be known here", code.place
                     )
         for code in template.codes:
+            if fault := field_fault(code):
+                yield Fault(fault, code.place)
             if code.path is not None or code.literal is not None:
                 continue
             language = self.registry.languages.get("javascript")
@@ -265,13 +283,21 @@ class _Check:
                     code.place,
                 )
                 continue
-            if code.source.isidentifier():
-                yield Fault(f"{code.source!r} is not known: expressions begin with {', '.join(ROOTS)}", code.place)
+            unknown = [name for name in code.unknown if name not in self.registry.functions]
+            if unknown:
+                near = nearest(unknown[0], ROOTS)
+                hint = f"did you mean {near!r}?" if near else f"values are found under {', '.join(ROOTS)}"
+                yield Fault(f"{{{{ {code.source} }}}}: {unknown[0]!r} is not known: {hint}", code.place)
                 continue
             try:
                 language.check(code.source, expression=True)
             except LanguageError as error:
                 yield Fault(f"{{{{ {code.source} }}}}: {error.message}", code.place)
+
+
+def _condition(value: Json, place: str) -> Iterator[Fault]:
+    if fault := condition_fault(value):
+        yield Fault(fault, place)
 
 
 def _no_settings_needed(kind: NodeType) -> bool:

@@ -104,7 +104,8 @@ class _YamlReader:
             key_line = key_node.start_mark.line + 1
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if key is None:
-                self.faults.append(Fault("a key must be a text", place, key_line))
+                message = _UNQUOTED if _is_bare_template(node, key_node) else "a key must be a text"
+                self.faults.append(Fault(message, place, key_line))
                 continue
             if key in result:
                 self.faults.append(Fault(f"key {key!r} stands twice: remove one", child_place(place, key), key_line))
@@ -123,6 +124,64 @@ class _YamlReader:
         except ValueError as error:
             self.faults.append(Fault(str(error), place, line))
             return None
+
+
+# Two braces without quotes are an object in an object to YAML, or no YAML at all.
+_UNQUOTED = 'a template needs quotes: write "{{ … }}"'
+_BARE_TEMPLATE = re.compile(r"(?:^|[:,\-\[{?])\s*\{\{")
+_QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^']|'')*'")
+_KEY = re.compile(r":\s")
+
+
+def _is_bare_template(node: Any, key: Any) -> bool:
+    """Whether an object with an object for a key was meant to be ``{{ … }}``."""
+    outer, inner = node.start_mark, key.start_mark
+    adjacent = (outer.line, outer.column + 1) == (inner.line, inner.column)
+    return bool(isinstance(key, yaml.MappingNode) and node.flow_style and key.flow_style and adjacent)
+
+
+def _what_to_do(error: Any, text: bytes) -> tuple[str, int | None]:
+    """What is wrong with a text that is no YAML, as far as can be told with what to do, and its line (from 1)."""
+    mark, context = error.problem_mark or error.context_mark, error.context_mark
+    said = " ".join(part for part in (error.context, error.problem) if part)
+    if mark is None:
+        return said, None
+    rows = text.decode("utf-8", "replace").split("\n")
+    row = rows[mark.line] if mark.line < len(rows) else ""
+    before, here = row[: mark.column], row[mark.column : mark.column + 1]
+    line = mark.line + 1
+    if here == "\t" or "\t" in row[: len(row) - len(row.lstrip())]:
+        return "a tab cannot indent a line: use spaces", line
+    if "escape character" in said:
+        return r'a \ inside of "…" begins an escape: write \\, or use single quotes', line
+    if "quoted" in said:
+        return "a quote is opened here and never closed", context.line + 1 if context is not None else line
+    for number in {line - 1, context.line if context is not None else line - 1}:
+        if number < len(rows) and _BARE_TEMPLATE.search(_QUOTED.sub("", rows[number])):
+            return _UNQUOTED, number + 1
+    if "scanning an alias" in said or "undefined alias" in said:
+        return "a text that begins with * needs quotes", line
+    if here in {"@", "`", "%", "&", "|", ">"} and "any token" in said:
+        return f"a text that begins with {here} needs quotes", line
+    if "mapping values are not allowed" in said or (here == ":" and "flow mapping" in said):
+        if _KEY.search(_QUOTED.sub("", before)):
+            return "a text with `: ` in it needs quotes", line
+        return "a key cannot stand this far in: indent it as far as the keys that belong beside it", line
+    if "sequence entries are not allowed" in said:
+        return "a list begins on a line of its own, after its key", line
+    return _of_structure(said, before, line, context)
+
+
+def _of_structure(said: str, before: str, line: int, context: Any) -> tuple[str, int]:
+    """As :func:`_what_to_do`, of brackets, quotes and indentation."""
+    if before.rstrip().endswith(("'", '"')) and "expected" in said:
+        return "a text goes on after its closing quote: put all of it in quotes (inside of '…', '' is one ')", line
+    for kind, bracket in (("flow mapping", "{"), ("flow sequence", "[")):
+        if kind in said and context is not None:
+            return f"the {bracket} of line {context.line + 1} is not closed before this, or a comma is missing", line
+    if "parsing a block" in said:
+        return "this continues nothing that stands above: indent it as far as what belongs beside it", line
+    return said, line
 
 
 # PyYAML resolves plain scalars by YAML 1.1; its verdict is only used to tell them from tagged ones.
@@ -155,9 +214,8 @@ def parse_yaml(text: str | bytes) -> tuple[Json, Lines]:
             loader.dispose()
         value = reader.value(node, "$") if node is not None else None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        what = " ".join(part for part in (error.context, error.problem) if part)
-        raise DocumentError([Fault(f"not YAML: {what}", line=mark.line + 1 if mark is not None else None)]) from None
+        what, line = _what_to_do(error, text.encode() if isinstance(text, str) else text)
+        raise DocumentError([Fault(f"not YAML: {what}", line=line)]) from None
     except (yaml.YAMLError, UnicodeError) as error:
         raise DocumentError([Fault(f"not YAML: {str(error).splitlines()[0]}")]) from None
     except RecursionError:

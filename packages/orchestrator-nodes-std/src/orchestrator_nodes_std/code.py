@@ -28,6 +28,7 @@ __all__ = ["JavaScriptLanguage", "PythonLanguage", "SandboxLanguage", "code"]
 T = TypeVar("T")
 
 _MIB: Final = 1024 * 1024
+_REMEMBERED: Final = 4096
 _AFTER_DEADLINE: Final = 0.05  # seconds, so that the attempt's own time-out comes first
 
 
@@ -75,7 +76,8 @@ async def code(ctx: NodeContext, config: CodeConfig, input: Json) -> Json:
     """Run code of your own in the sandbox.
 
     The code sees what is passed to it and nothing else: no files, no network, no environment, no other node's state.
-    Every run starts afresh; the clock stands still and chance is seeded, so running again gives the same. What the
+    Every run starts afresh; the clock stands still (but for timers, which move it on at once) and chance is seeded, so
+    running again gives the same. What the
     code throws fails the node with the code `exception`; the error's `data` holds the line.
     """
     context: dict[str, Json] = {
@@ -136,6 +138,7 @@ class SandboxLanguage(Generic[R]):
         # The limiter keeps waiting calls out of threads; as many run as the sandbox has instances.
         self._parallel = max(2, os.cpu_count() or 1)
         self._sandbox = runtime(self._parallel)
+        self._right: dict[tuple[str, bool], None] = {}  # sources that were parsed well, the last ones
         self._limiter: RunVar[CapacityLimiter] = RunVar("limiter")
 
     async def run(
@@ -163,6 +166,15 @@ class SandboxLanguage(Generic[R]):
             lambda: self._sandbox.run(source, context, limits=limits, seed=seed, now=now),
         )
         return Ran(completed.value, tuple((line.level, line.message) for line in completed.logs))
+
+    def _check_once(self, source: str, expression: bool, check: Callable[[], None]) -> None:
+        """Parse a source, unless it was found right before: a workflow is judged whenever it is run."""
+        key = (source, expression)
+        if key not in self._right:
+            _translated(check)
+            self._right[key] = None
+            if len(self._right) > _REMEMBERED:
+                del self._right[next(iter(self._right))]
 
     async def aclose(self) -> None:
         """Give back what the sandbox holds, when the calls that are running have ended."""
@@ -199,7 +211,7 @@ class JavaScriptLanguage(SandboxLanguage[JavaScript]):
         Raises:
             LanguageError: With code ``syntax``.
         """
-        _translated(lambda: self._sandbox.check(source, expression=expression))
+        self._check_once(source, expression, lambda: self._sandbox.check(source, expression=expression))
 
     async def evaluate(
         self, expressions: Sequence[str], scope: Mapping[str, Json], *, seed: int, now: float
@@ -234,7 +246,7 @@ class PythonLanguage(SandboxLanguage[Python]):
         """
         if expression:
             raise _no_expressions()
-        _translated(lambda: self._sandbox.check(source))
+        self._check_once(source, False, lambda: self._sandbox.check(source))
 
     async def evaluate(
         self,

@@ -39,6 +39,7 @@ class IfConfig:
     """The settings of `if`."""
 
     condition: Any = setting(
+        condition=True,
         description="What is asked, usually one expression. JavaScript's truthiness decides: false, 0, empty text, "
         "null and undefined are false; everything else, empty lists and objects included, is true.",
         examples=["{{ input.total > 100 }}", "{{ input.email }}"],
@@ -72,6 +73,7 @@ class Case:
     """One way out of a `switch`."""
 
     when: Any = setting(
+        condition=True,
         description="The condition of this case; JavaScript's truthiness decides.",
         examples=["{{ input.country === 'DE' }}"],
     )
@@ -150,6 +152,7 @@ class FilterConfig:
     """The settings of `filter`."""
 
     where: Expression = setting(
+        condition=True,
         description="Asked for every element, which is `item`, and its place `index`; JavaScript's truthiness decides.",
         examples=["{{ item.price > 10 }}"],
     )

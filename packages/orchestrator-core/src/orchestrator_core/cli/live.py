@@ -92,7 +92,7 @@ def frame(progress: Progress, *, now: float, width: int, height: int, icons: Ico
     lines = [_heading(progress, now, width, icons)]
     if progress.note:
         lines.append(_fit(Text(f"  {one_line(progress.note)}", style="yellow"), width))
-    logs = min(len(progress.logs), max(min(room // 5, 8), 1))
+    logs = min(len(progress.logs), _lines_of_log(progress, room, len(lines)))
     space = room - len(lines) - (logs + 1 if logs else 0)
     if len(progress.rows) <= space:
         lines += _table(progress.rows, now, width, icons)
@@ -100,11 +100,20 @@ def frame(progress: Progress, *, now: float, width: int, height: int, icons: Ico
         lines += _summary(progress, now, width, space, icons)
     if logs:
         del lines[room - logs - 1 :]
-        lines.append(Text(_rule("log", width, icons), style="bright_black"))
+        earlier = progress.logged - logs
+        dots = "…" if icons is ICONS else "..."
+        title = f"log, {dots} {plural(earlier, 'earlier line')}" if earlier else "log"
+        lines.append(Text(_rule(title, width, icons), style="bright_black"))
         for path, line in progress.logs[-logs:]:
             style = {"error": "red", "warning": "yellow"}.get(line.level, "")
             lines.append(_fit(Text(f"{path}  {line.level}: {one_line(line.message, width)}", style=style), width))
     return Group(*(lines[:room] if icons is ICONS else map(_ascii, lines[:room])))
+
+
+def _lines_of_log(progress: Progress, room: int, heading: int) -> int:
+    """How many lines the log may take: a fifth of them, and at the end all that are free."""
+    usual = max(min(room // 5, 8), 1)
+    return usual if progress.finished_at is None else max(usual, room - heading - len(progress.rows) - 1)
 
 
 def _ascii(text: Text) -> Text:

@@ -68,9 +68,11 @@ def parse_json_option(text: str, option: str, *, hint: str = "") -> Json:
         try:
             json.loads(text)
         except json.JSONDecodeError as wrong:
-            around = text[max(wrong.pos - 12, 0) : wrong.pos + 12].replace("\n", " ")
-            line = f"line {wrong.lineno}, " if "\n" in text else ""
-            message = f"{option}: not JSON: {wrong.msg} ({line}column {wrong.colno}, near {around!r})"
+            what, position = codec.explain_json(wrong)
+            around = text[max(position - 12, 0) : position + 12].replace("\n", " ")
+            line = f"line {text.count(chr(10), 0, position) + 1}, " if "\n" in text else ""
+            column = position - text.rfind("\n", 0, position)
+            message = f"{option}: not JSON: {what} ({line}column {column}, near {around!r})"
         except (ValueError, RecursionError):
             pass
         raise Problem(message + (f"; {hint}" if hint else "")) from None

@@ -124,6 +124,7 @@ class Progress:
         troubled: Rows that failed last time, the latest last, by place.
         happened: What has not been told yet; whoever tells it clears it.
         logs: The latest lines that nodes wrote, and the path of each.
+        logged: How many they wrote in all.
         running: The row of each attempt that runs now, by path.
         leaving: Rows of which an attempt was cancelled while it ran: it may take its time to end.
         note: What is waited for when all is decided; whoever waits writes it.
@@ -145,6 +146,7 @@ class Progress:
         self.troubled: dict[str, Row] = {}
         self.happened: list[Happened] = []
         self.logs: list[tuple[str, LogLine]] = []
+        self.logged = 0
         self.waits: dict[str, Wait] = {}
         self.running: dict[str, Row] = {}
         self.leaving: dict[str, Row] = {}
@@ -461,6 +463,7 @@ class Progress:
     def _log(self, path: str, lines: tuple[LogLine, ...]) -> None:
         for line in lines:
             self.logs.append((path, line))
+            self.logged += 1
             self._tell(line.at, "log", path, f"{line.level}: {line.message}")
         if len(self.logs) > 2 * self._keep_logs:
             del self.logs[: -self._keep_logs]

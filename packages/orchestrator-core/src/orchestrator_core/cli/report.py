@@ -13,7 +13,7 @@ from orchestrator_core.cli.progress import Happened, Progress, place_of
 from orchestrator_core.cli.text import complain, one_line, plural, pretty, say, say_json
 from orchestrator_core.codec import format_duration
 from orchestrator_core.document import Workflow
-from orchestrator_core.types import ExecutionStatus, Json, NodeStatus, Result
+from orchestrator_core.types import ExecutionStatus, Failure, Json, NodeStatus, Result
 
 __all__ = [
     "STATUS_STYLES",
@@ -48,11 +48,13 @@ _HINTS = {
     "expression": "try the expression's parts: `orchestrator run … --json` shows what came in as `input`",
     "address_refused": "if it may be reached: --allow-address HOST",
     "loop_exhausted": "raise `max_iterations`, or look at why `until` does not become true",
-    "unknown_callable": "on the command line: --callable NAME=module:function",
     "expired": "send the signal in time (here: --signal PATH:NAME=JSON), raise `expires`, or use `on_expiry: port`",
     "memory_limit": "the code needs more memory than it may use: work on smaller parts",
     "bad_output": "a node function returns JSON: dicts, lists, texts, numbers, booleans or None",
 }
+# Failures of expressions that looking at what came in does not explain.
+_SAYS_ENOUGH = re.compile(r"ReferenceError|SyntaxError|is not defined|is not known|is no list|no secret|give a default")
+_CALLABLE = re.compile(r"there is no callable '([^']*)'")
 _MAX_OUTPUT_LINES = 40
 _EXPRESSION = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _VARIABLE = re.compile(r"\bvars(?:\.|\?\.)([A-Za-z_]\w*)")
@@ -70,9 +72,11 @@ def happened_line(happened: Happened, progress: Progress, icons: Icons, names: i
     return f"{offset:9.3f} s  {icon} {path:<{names}}  {one_line(happened.text)}".rstrip()
 
 
-def hint_for(code: str) -> str:
-    """What may help against a failure with this code; empty where nothing general does."""
-    return _HINTS.get(code, "")
+def hint_for(error: Failure) -> str:
+    """What may help against a failure of this kind; empty where nothing general does."""
+    if error.code == "expression" and _SAYS_ENOUGH.search(error.message):
+        return ""
+    return _HINTS.get(error.code, "")
 
 
 def output_text(value: Json, *, lines: int | None) -> list[str]:
@@ -84,10 +88,12 @@ def output_text(value: Json, *, lines: int | None) -> list[str]:
 
 
 def missing_hints(result: Result, workflow: Workflow, *, payload_given: bool, variables: Collection[str]) -> list[str]:
-    """What to give on the command line, where it failed since something read what was not given."""
+    """What to give on the command line, where it failed since something needed what was not given."""
     error = result.error
+    # Those of nodes whose failure was handled count too: what follows from that may fail for it.
+    hints = list(dict.fromkeys(_missing_callables(result))) if error is not None else []
     if error is None or error.code not in _OF_VALUES:
-        return []
+        return hints
     path = error.data.get("path") if isinstance(error.data, dict) else None
     path = path if isinstance(path, str) else error.node
     # The expression that failed stands in the message; of a failure that names none, all of the node may be to blame.
@@ -95,7 +101,6 @@ def missing_hints(result: Result, workflow: Workflow, *, payload_given: bool, va
     if not read and path:
         read = list(_sources(_definition(workflow.nodes, place_of(path))))
     text = "\n".join(read)
-    hints = []
     missing = dict.fromkeys(name for name in _VARIABLE.findall(text) if name not in variables)
     if missing and error.code != "exception":
         values = " ".join(f"--var {name}=JSON" for name in missing)
@@ -107,6 +112,14 @@ def missing_hints(result: Result, workflow: Workflow, *, payload_given: bool, va
     if not payload_given and _NOTHING.search(error.message) and (named or unnamed):
         hints.append("no payload was given, so `payload` is null: --input JSON, or --input @FILE")
     return hints
+
+
+def _missing_callables(result: Result) -> Iterator[str]:
+    """What to write for each callable that a node named and nobody gave."""
+    for error in (result.error, *(record.error for record in result.nodes)):
+        if error is not None and error.code == "unknown_callable":
+            found = _CALLABLE.search(error.message)
+            yield f"on the command line: --callable {found.group(1) if found else 'NAME'}=module:function"
 
 
 def _definition(nodes: Sequence[Any], place: str) -> Any:
@@ -154,7 +167,7 @@ def error_lines(result: Result, hints: Sequence[str] = ()) -> list[str]:
     if isinstance(error.data, dict) and isinstance(error.data.get("line"), int):
         snippet = error.data.get("snippet")
         lines.append(f"       line {error.data['line']}" + (f": {one_line(snippet, 200)}" if snippet else ""))
-    lines += [f"hint:  {hint}" for hint in hints or [hint_for(error.code)] if hint]
+    lines += [f"hint:  {hint}" for hint in hints or [hint_for(error)] if hint]
     return lines
 
 

@@ -169,7 +169,9 @@ def _draw(file: str, workflow: Workflow, result: Result) -> None:
         if record.finished_at is not None and record.started_at is not None
     }
     status = {record.path: record.status for record in result.nodes}
-    text = svg(workflow.nodes, workflow.edges, title=workflow.name or workflow.id, status=status, details=details)
+    ports = {record.path: record.outputs.keys() for record in result.nodes}
+    title = workflow.name or workflow.id
+    text = svg(workflow.nodes, workflow.edges, title=title, status=status, details=details, ports=ports)
     try:
         Path(file).write_text(text, encoding="utf-8")
     except OSError as error:

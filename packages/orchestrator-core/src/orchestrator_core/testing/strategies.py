@@ -429,6 +429,7 @@ class _Builder:
             node["type"] = "script-trigger"
             node.pop("for_each", None)
             node.pop("max_parallel", None)
+            self.paths = [path for path in self.paths if not path.startswith(f"{node['id']}/")]
         return str(self.pick([node["id"] for node in roots[:count]])) if count > 1 else None
 
     def settings(self) -> Document:

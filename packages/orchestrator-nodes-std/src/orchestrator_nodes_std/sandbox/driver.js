@@ -3,14 +3,17 @@
 // its intrinsics changes what happens here. All of this is inside the sandbox: it makes results right, not safe.
 //
 // The value of this script is a function of three things, called once:
-//   code         the global object of the realm that `run` uses (open to change; fresh for every call)
-//   expressions  the global object of the realm that `evaluate` uses (frozen, since its calls share it)
+//   codeHost     what the scripts of the realm that `run` uses share with this one; that realm is open to change
+//   pureHost     likewise, for the realm that `evaluate` uses: frozen, since its calls share it
 //   logs         an ArrayBuffer over the memory where console output is left for the host
-// and answers [start, uncaught, finish]. `start(request, context)` says whether jobs are to be run; `uncaught(error)` is
-// told what such a job throws; `finish()` gives the answer: a letter and a JSON text. "v": a value, "u": undefined,
-// "e": {code, message, stack}.
-(function (code, expressions, logs) {
+// and answers [start, uncaught, tick, finish]. `start(request, context)` says whether jobs are to be run; `uncaught(error)`
+// is told what such a job throws; `tick()`, when there are none left, runs the next timer and says whether it did;
+// `finish()` gives the answer: a letter and a JSON text. "v": a value, "u": undefined, "e": {code, message, stack}.
+(function (codeHost, pureHost, logs) {
   "use strict";
+
+  const code = codeHost.global;
+  const expressions = pureHost.global;
 
   const MAX_DEPTH = 256;
   const MAX_MESSAGE = 2000;
@@ -18,34 +21,21 @@
 
   // ---- realms ----------------------------------------------------------------------------------------------------
 
-  // Made inside each realm: a function of another realm would lead to that realm's intrinsics.
-  const RANDOM = `(function () {
-    "use strict";
-    let a = 0, b = 0, c = 0, d = 1;
-    function next() {
-      const t = (((a + b) | 0) + d) | 0;
-      d = (d + 1) | 0;
-      a = b ^ (b >>> 9);
-      b = (c + (c << 3)) | 0;
-      c = (c << 21) | (c >>> 11);
-      c = (c + t) | 0;
-      return t >>> 0;
-    }
-    Math.random = {random() { return ((next() >>> 5) * 67108864 + (next() >>> 6)) / 9007199254740992; }}.random;
-    return (seed, offset) => {
-      a = seed[0]; b = seed[1]; c = seed[2]; d = (seed[3] + offset) | 0;
-      for (let i = 0; i < 12; i++) next();
-    };
-  })()`;
+  // Where stack traces are made by user code it meets the functions of this script; and what is set so is kept by the
+  // realm itself, which freezing does not change.
+  function hideStacks(Error) {
+    delete Error.prepareStackTrace;
+    delete Error.stackTraceLimit;
+  }
 
-  function prepare(global) {
-    delete global.performance; // its origin is the image's, which means nothing
+  function prepare(host) {
+    const { global } = host;
+    hideStacks(global.Error);
     return {
-      reseed: global.eval(RANDOM),
+      host,
+      eval: global.eval,
       parse: global.JSON.parse,
       ObjectPrototype: global.Object.prototype,
-      Function: global.Function,
-      AsyncFunction: global.eval("(async () => {}).constructor"),
       Map: global.Map, Set: global.Set, Date: global.Date, Promise: global.Promise,
       Number: global.Number, String: global.String, Boolean: global.Boolean,
       mapEntries: global.Map.prototype.forEach, setValues: global.Set.prototype.forEach,
@@ -343,31 +333,78 @@
 
   // ---- the calls -------------------------------------------------------------------------------------------------
 
-  const user = prepare(code);
-  const pure = prepare(expressions);
+  const user = prepare(codeHost);
+  const pure = prepare(pureHost);
+  const counts = new Map(); // of console.count
+  const starts = new Map(); // of console.time, in milliseconds
+
+  function since(label) {
+    return starts.has(label) ? [`${label}: ${Date.now() - starts.get(label)} ms`] : [`there is no timer ${label}`];
+  }
+
   code.console = {
     debug: (...parts) => log(0, parts), trace: (...parts) => log(0, parts),
     log: (...parts) => log(1, parts), info: (...parts) => log(1, parts),
     warn: (...parts) => log(2, parts), error: (...parts) => log(3, parts),
+    dir: (item) => log(1, [item]), table: (item) => log(1, [item]),
+    group: (...parts) => log(1, parts), groupCollapsed: (...parts) => log(1, parts), groupEnd: () => {},
+    assert: (right, ...parts) => { if (!right) log(3, ["Assertion failed", ...parts]); },
+    count: (name = "default") => {
+      const label = `${name}`;
+      counts.set(label, (counts.get(label) ?? 0) + 1);
+      log(1, [`${label}: ${counts.get(label)}`]);
+    },
+    countReset: (name = "default") => { counts.delete(`${name}`); },
+    time: (name = "default") => { starts.set(`${name}`, Date.now()); },
+    timeLog: (name = "default", ...parts) => log(1, [...since(`${name}`), ...parts]),
+    timeEnd: (name = "default") => {
+      log(1, since(`${name}`));
+      starts.delete(`${name}`);
+    },
   };
   Object.defineProperty(code, "console", { enumerable: false });
   freeze(expressions, ...expressions.eval(HIDDEN));
 
   let answer = null;
   let broken = null;
+  let limit = 0; // milliseconds that the program's clock may advance
 
-  // Lines before the user's first: two that the Function constructor writes, and the directive's.
+  // A source is compiled between brackets, and may be written to close them early, so that the rest stands outside and
+  // is run while it is compiled. Hence it is parsed first where nothing can run: what is evaluated begins with `throw`.
+  // One pair of brackets is not enough, as a source can close it, and open one like it at its end. After what closes a
+  // declaration another statement must follow; after what closes a method, a comma or a brace. No source does both.
+  //
+  // The user's first line is the fourth in each.
   const BEFORE = 3;
+  const STOPPED = 0;
+
+  // What `text` gives: a function; or STOPPED, which is what its `throw` throws.
+  function parsed(realm, source, text) {
+    try {
+      return realm.eval(text);
+    } catch (error) {
+      if (error === STOPPED) return STOPPED;
+      // Where a bracket is left open, the parser stumbles over what was put after the source. Say what the matter is.
+      const line = /at <input>:(\d+)/.exec(error?.stack)?.[1];
+      if (line > BEFORE + source.split("\n").length) error.message = "unexpected end of the source";
+      throw error;
+    }
+  }
 
   function compile(source) {
-    const made = parsed(source, () => user.AsyncFunction("context", `"use strict";\n${source}\n`));
-    if (typeof made !== "function") throw new Refused("syntax", "SyntaxError: a brace too many");
-    return made;
+    if (source.indexOf("}") < source.lastIndexOf("{")) { // else it cannot close a brace and open another
+      parsed(user, source, `"use strict"; throw 0;\n\nasync function anonymous(context) {\n${source}\n}`);
+    }
+    return parsed(user, source, `"use strict"; ({\n\nasync anonymous(context) {\n${source}\n}}).anonymous`);
   }
+
+  // Where a regular expression with the flag `v` may be made.
+  const MAY_HAVE_SETS = /\/[dgimsuy]*v[dgimsuy]*(?![\w$])|RegExp|eval|Function|constructor|\\u/;
 
   async function run(request, context) {
     let body;
     try {
+      if (MAY_HAVE_SETS.test(request.source)) codeHost.guardRegExp();
       body = compile(request.source);
     } catch (error) {
       answer = failed(error, "syntax");
@@ -382,26 +419,17 @@
     }
   }
 
-  // Where a bracket is left open, the parser stumbles over what was put after the source. Say what the matter is.
-  function parsed(source, make) {
-    try {
-      return make();
-    } catch (error) {
-      const line = /at <input>:(\d+)/.exec(error.stack)?.[1];
-      if (line > BEFORE + source.split("\n").length) error.message = "unexpected end of the source";
-      throw error;
-    }
-  }
-
-  // What closes one pair of brackets early does not close the other: passing both means to be one expression.
   function compileExpression(names, source) {
-    const made = parsed(source, () => pure.Function(...names, `"use strict"; return (\n${source}\n)`));
-    if (source.includes(")")) pure.Function(...names, `"use strict"; return [\n${source}\n]`);
-    return made;
+    const put = (first, open, close) => `"use strict"; ${first}\n(function (${names.join(", ")}) { return ${open}\n\n${source}\n${close} })`;
+    // The same: what closes a bracket early does not close a parenthesis.
+    if (source.includes(")")) parsed(pure, source, put("throw 0;", "[", "]"));
+    return parsed(pure, source, put("", "(", ")"));
   }
 
-  // Whether an expression could change what the next one would see: it calls, assigns or deletes something.
-  const CHANGES = /[(`]|\+\+|--|delete|(?<![=!<>])=(?!=)|[<>]{2}=/;
+  // Expressions that only read: paths, literals, and operators between them. They call nothing, so that the next may
+  // see the same values; any other gets values of its own.
+  const ONLY_READS = /^(?:[\w$.?:\s[\]'"%*/|&!,-]|\+(?!\+)|<(?!<)|>(?!>)|[=!<>]=+)*$/;
+  const DOES_MORE = /--|\b(?:delete|new|instanceof|in|class|function|yield|await)\b/;
 
   function evaluate(request) {
     const names = Object.keys(request.scope);
@@ -415,8 +443,8 @@
           if (!values.has(name)) values.set(name, pure.parse(request.scope[name]));
           return values.get(name);
         });
-        if (CHANGES.test(source)) values.clear();
-        pure.reseed(request.seed, number);
+        if (!ONLY_READS.test(source) || DOES_MORE.test(source)) values.clear();
+        pure.host.reseed(request.seed, number);
         const text = write(pure, made(...given), request.output);
         return text === undefined ? '["u"]' : `["v",${text}]`;
       } catch (error) {
@@ -428,13 +456,8 @@
   }
 
   function check(request) {
-    if (request.expression) {
-      compileExpression([], request.source);
-    } else {
-      compile(request.source);
-      // The same trick as above: what closes a function expression early does not close a method.
-      pure.Function(`"use strict"; return {async m(context\n) {\n${request.source}\n}}`);
-    }
+    if (request.expression) compileExpression([], request.source);
+    else compile(request.source);
     return "vtrue";
   }
 
@@ -442,7 +465,8 @@
     try {
       if (request.mode === "run") {
         room = request.logs;
-        user.reseed(request.seed, 0);
+        user.host.reseed(request.seed, 0);
+        limit = request.time;
         run(request, context);
         return true;
       }
@@ -459,10 +483,28 @@
     if (broken === null) broken = failed(error, "exception");
   }
 
+  // Nothing sleeps: when all wait for a timer, the clock is moved on to it.
+  function tick() {
+    if (answer !== null || broken !== null) return false;
+    const due = codeHost.due();
+    if (due < 0) return false;
+    try {
+      if (due > limit) {
+        throw new Refused("timeout", `stopped after ${limit / 1000} seconds by the program's clock: its next timer is due after ${due / 1000} seconds`);
+      }
+      codeHost.runTimer();
+      return true;
+    } catch (error) {
+      uncaught(error);
+      return false;
+    }
+  }
+
   function finish() {
     return broken ?? answer ?? never;
   }
 
+  hideStacks(Error);
   freeze(globalThis, ...eval(HIDDEN));
-  return [start, uncaught, finish];
+  return [start, uncaught, tick, finish];
 })

