@@ -37,6 +37,13 @@ LOG = VENV / "install.log"
 PACKAGES = ("packages/orchestrator-core", "packages/orchestrator-nodes-std")
 DEMO = ("hvsampledata>=0.1.5,<0.2",)  # carries the earthquake records; read as data, never imported
 TEST = ("nox>=2024.10",)
+NEEDED_BY = {"demo": "the demo needs", "test": "the tests need"}
+# Told the folder of the packages, ends well if they are imported from there: a `pip install` may have put copies in `.venv`.
+FROM_HERE = """
+import importlib.util, os, sys
+found = [importlib.util.find_spec(name) for name in ("orchestrator_core", "orchestrator_nodes_std")]
+sys.exit(not all(one and os.path.realpath(one.origin).startswith(os.path.join(sys.argv[1], "")) for one in found))
+"""
 
 
 class Failed(Exception):  # noqa: N818 - it ends the program
@@ -200,6 +207,11 @@ def pip_command() -> list[str]:
     return [sys.executable, "-m", "pip", "--python", str(python()), "install", "--quiet"]
 
 
+def is_from_here() -> bool:
+    """Whether the environment works, and imports the packages of this folder."""
+    return _works("-c", FROM_HERE, str(ROOT / "packages"))
+
+
 def install(what: str, requirements: tuple[str, ...]) -> bool:
     """Install the packages of this folder and what a command needs beside them; returns whether that was to be done.
 
@@ -215,9 +227,15 @@ def install(what: str, requirements: tuple[str, ...]) -> bool:
         *((ROOT / package / "pyproject.toml").read_text() for package in PACKAGES),
     ]
     wanted = hashlib.sha256("\0".join(told).encode()).hexdigest()
-    if stamp.exists() and stamp.read_text() == wanted and _works("-c", "import encodings"):
+    if stamp.exists() and stamp.read_text() == wanted and is_from_here():
         return False
-    with Progress("Preparing .venv (once)" if not stamp.exists() else "Bringing .venv up to date"):
+    if stamp.exists():
+        doing = "Bringing .venv up to date"
+    elif any(VENV.glob("installed-*")):
+        doing = f"Adding what {NEEDED_BY[what]} to .venv (once)"
+    else:
+        doing = "Preparing .venv (once)"
+    with Progress(doing):
         make_environment()
         editable = [] if PLAIN.exists() else ["--editable"]
         command = pip_command()
@@ -289,4 +307,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read this has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)

@@ -37,10 +37,11 @@ NOW = 1_700_000_000.0
 ROWS = {"rows": [{"id": i, "name": f"name {i}", "price": i / 7, "tags": ["a", "é", None]} for i in range(11_500)]}
 MEGABYTE = len(json.dumps(ROWS, ensure_ascii=False).encode())
 
-OURS, BARE, NODE, PEER = "ours", "bare", "node", "quickjs-rs"
+OURS, BARE, EMPTY, NODE, PEER = "ours", "bare", "empty", "node", "quickjs-rs"
 NAMES = {
     OURS: "ours: a fresh instance for every call",
-    BARE: "a bare wasmtime call of an empty function",
+    BARE: "a bare wasmtime call: a number in, a number out",
+    EMPTY: "a bare wasmtime call of an empty function",
     NODE: "Node's `vm`, a new context for every call (no security boundary)",
     PEER: "quickjs-rs, a new context for every call",
 }
@@ -105,13 +106,22 @@ def ours(runtime: Any, source: str, given: Callable[[int], Any], right: Callable
 
 
 def bare() -> Trial:
+    """What any call of a guest costs that gives something and answers something."""
+    store, function = exported('(module (func (export "f") (param i32) (result i32) local.get 0))')
+    return timed(lambda _: function(store, 1))
+
+
+def empty() -> Trial:
+    store, function = exported('(module (func (export "f")))')
+    return timed(lambda _: function(store))
+
+
+def exported(text: str) -> tuple[wasmtime.Store, Any]:
     config = wasmtime.Config()
     config.epoch_interruption = True
     store = wasmtime.Store(wasmtime.Engine(config))
     store.set_epoch_deadline(10)
-    module = wasmtime.Module(store.engine, '(module (func (export "f")))')
-    function: Any = wasmtime.Instance(store, module, []).exports(store)["f"]
-    return timed(lambda _: function(store))
+    return store, wasmtime.Instance(store, wasmtime.Module(store.engine, text), []).exports(store)["f"]
 
 
 class Node:
@@ -332,6 +342,7 @@ def javascript_rows(runtime: JavaScript, node: Node | None, quick: int) -> dict[
     return {
         OURS: available(Row(NAMES[OURS], calls=500 // quick), lambda: ours(runtime, SMALL, small, doubled)),
         BARE: available(Row(NAMES[BARE], calls=2000 // quick), bare),
+        EMPTY: available(Row(NAMES[EMPTY], calls=2000 // quick), empty),
         NODE: available(Row(NAMES[NODE], calls=300 // quick), lambda: of_node(SMALL, [{"x": n} for n in range(10)])),
         PEER: available(Row(NAMES[PEER], calls=50 // quick), lambda: peer(SMALL, small, doubled)),
         "large": available(Row(f"{large}: ours", calls=20 // quick), lambda: ours(runtime, ECHO, rows, rows)),

@@ -34,7 +34,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections|typing|pathlib|datetime|random|types|asyncio)\..*"),
     (r"py:.*", r"(anyio|attrs|click|httpx|hypothesis|pluggy|strategies|st)\..*"),
-    (r"py:.*", r"orchestrator_core\.(configs|driver|expressions|fold|graph|state)\.\w+"),
+    (r"py:.*", r"orchestrator_core\.(configs|driver|expressions|fold|graph|plugins|realm|state)\.\w+"),
     (r"py:.*", r"(orchestrator_core\.build\.)?(P|R|N|W|_Wired|_Graph)"),
     (r"py:class", r"floating point number"),  # Python's own docstring of `time.time`
     (r"py:.*", r"orchestrator_core\.types\.(Duration|Json|Pins|Join|FailureMode)"),

@@ -37,4 +37,9 @@ def draw(value: Any) -> str:
         return svg(workflow.nodes, workflow.edges)
     case = load_case(value)
     result = run_on_machine(case).result
-    return svg(case.workflow.nodes, case.workflow.edges, status={io.path: io.status for io in result.nodes})
+    return svg(
+        case.workflow.nodes,
+        case.workflow.edges,
+        status={io.path: io.status for io in result.nodes},
+        ports={io.path: io.outputs.keys() for io in result.nodes},
+    )

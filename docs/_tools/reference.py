@@ -62,7 +62,7 @@ def node_index(kinds: Sequence[NodeType]) -> str:
         "",
     ]
     for title, plugin in (("The standard package", "std"), ("The core", "core")):
-        lines += [f"## {title}", "", "| type | |", "|---|---|"]
+        lines += [f"## {title}", "", "| type | what it does |", "|---|---|"]
         for kind in kinds:
             if (kind.plugin == "core") == (plugin == "core"):
                 first = _first_sentence(kind.description)
@@ -116,7 +116,7 @@ def _facts(kind: NodeType) -> list[str]:
     ]
     if kind.capabilities:
         rows.append(("capabilities", ", ".join(f"`{name}`" for name in sorted(kind.capabilities))))
-    return ["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)]
+    return ["| what | value |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)]
 
 
 def _runs(kind: NodeType) -> str:
@@ -138,7 +138,7 @@ def _example_id(kind: NodeType) -> str:
 
 def _settings(kind: type[Any]) -> list[str]:
     hints = get_type_hints(kind)
-    lines = ["| setting | type | default | |", "|---|---|---|---|"]
+    lines = ["| setting | type | default | what it does |", "|---|---|---|---|"]
     for field in attrs.fields(kind):
         if not field.init:
             continue
@@ -289,7 +289,7 @@ def _command(name: str, command: click.Command, parent: click.Context) -> list[s
         record = parameter.get_help_record(context)
         if record is not None and not getattr(parameter, "hidden", False):
             rows.append(f"| `{_cell(record[0])}` | {_cell(record[1])} |")
-    return [*lines, "| option | |", "|---|---|", *rows, ""]
+    return [*lines, "| option | what it does |", "|---|---|", *rows, ""]
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------

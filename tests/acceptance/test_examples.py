@@ -602,3 +602,61 @@ def test_it_says_what_it_can_do(go, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["go.py", "dance"])
     assert go.main() == 2
     assert "python3 go.py demo" in capsys.readouterr().out
+
+
+def test_packages_that_are_copies_are_told_from_the_checkouts(go, monkeypatch, tmp_path):
+    own = [tmp_path / package / "src" for package in go.PACKAGES]
+    copies = go.VENV / "lib"
+    for folder, name in zip((*own, copies, copies), ("orchestrator_core", "orchestrator_nodes_std") * 2, strict=True):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").touch()
+    found = own
+
+    def call(command: list[str]) -> subprocess.CompletedProcess[str]:
+        surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, found))}
+        without_site = [sys.executable, "-S", *command[1:]]  # what is installed here is not seen
+        return subprocess.run(without_site, env=surroundings, capture_output=True, text=True, check=False)
+
+    monkeypatch.setattr(go, "ROOT", tmp_path)
+    monkeypatch.setattr(go, "call", call)
+    assert go.is_from_here()
+    found = [copies]
+    assert not go.is_from_here(), "they lie in the checkout's own .venv, and are copies all the same"
+    found = own[:1]
+    assert not go.is_from_here(), "one of the two is missing"
+
+
+def test_it_installs_what_is_missing_and_says_what_for(go, monkeypatch, capsys):
+    ours = True
+    started: list[str] = []
+
+    def call(command: list[str]) -> subprocess.CompletedProcess[str]:
+        started.append(" ".join(command))
+        return subprocess.CompletedProcess(command, 0 if ours or go.FROM_HERE not in command else 1, "", "")
+
+    def installs(what: str) -> bool:
+        started.clear()
+        return go.install(what, ()) and any("install --quiet --editable" in line for line in started)
+
+    monkeypatch.setattr(go, "call", call)
+    go.VENV.mkdir()
+    assert installs("demo")
+    assert "Preparing .venv (once) ..." in capsys.readouterr().out
+    assert not installs("demo")
+    assert installs("test")
+    assert "Adding what the tests need to .venv (once) ..." in capsys.readouterr().out
+    assert not installs("test")
+    ours = False
+    assert installs("demo"), "something else has replaced the packages"
+    assert "Bringing .venv up to date ..." in capsys.readouterr().out
+
+
+def test_who_reads_no_further_sees_no_traceback():
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "go.py"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as done:
+            assert done.stdout is not None
+            assert done.stderr is not None
+            done.stdout.close()
+            assert done.stderr.read() == b""

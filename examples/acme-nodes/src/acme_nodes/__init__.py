@@ -99,7 +99,7 @@ async def redact(ctx: NodeContext, config: RedactConfig, input: Any) -> None:
     ctx.emit("main", _cleaned(input, "$", config, found))
     if found:
         ctx.emit("found", found)
-        ctx.log.info(f"removed {len(found)} pieces of personal data")
+        ctx.log.info(f"removed {len(found)} {'piece' if len(found) == 1 else 'pieces'} of personal data")
 
 
 def _cleaned(value: Any, place: str, config: RedactConfig, found: list[dict[str, str]]) -> Any:

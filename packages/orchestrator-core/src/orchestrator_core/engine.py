@@ -294,7 +294,21 @@ class Engine:
         seed: int | None = None,
         backend: str = "asyncio",
     ) -> Result:
-        """Open the engine, :meth:`run`, close it: for programs that have no event loop."""
+        """Open the engine, :meth:`run`, close it: for programs that have no event loop.
+
+        Raises:
+            OrchestratorError: An event loop runs here already.
+            DocumentError: As :meth:`run`.
+        """
+        try:
+            anyio.get_current_task()
+        except RuntimeError:  # no event loop runs here: ours may
+            pass
+        else:
+            raise OrchestratorError(
+                "an event loop runs here already (a notebook, a coroutine): write `await engine.run(workflow, payload)` "
+                "inside `async with Engine() as engine:`"
+            )
 
         async def main() -> Result:
             async with self:

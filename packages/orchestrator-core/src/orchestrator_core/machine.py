@@ -112,7 +112,7 @@ class Machine(Fold):
 
     @property
     def still(self) -> bool:
-        """Whether nothing runs, is queued or was asked: only times, signals and children can move it."""
+        """Whether nothing runs, is queued or was asked, so that only times, signals and children can move it."""
         if self.running or self.ended is not None or self.root is None:
             return False
         return {record.stage for record in self.root.live_records()}.isdisjoint({Stage.ASKING, Stage.QUEUED})

@@ -316,7 +316,9 @@ class Result:
         for record in self.nodes:
             if record.path == path:
                 return record
-        raise KeyError(path)
+        known = [record.path for record in self.nodes]
+        shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+        raise KeyError(f"there is no node {path!r} in this execution: it has {shown or 'none'}")
 
     def raise_for_status(self) -> Result:
         """Return the result itself where it succeeded.

@@ -2,18 +2,17 @@
 // call begins from that image. It lives in a realm of its own, apart from user code, so that nothing user code does to
 // its intrinsics changes what happens here. All of this is inside the sandbox: it makes results right, not safe.
 //
-// The value of this script is a function of three things, called once:
-//   codeHost     what the scripts of the realm that `run` uses share with this one; that realm is open to change
-//   pureHost     likewise, for the realm that `evaluate` uses: frozen, since its calls share it
+// The value of this script is a function of two things, called once:
+//   host         what the scripts of the realm of user code share with this one. Where `host.data.pure` is true, that is the
+//                realm of expressions, which is frozen, since those of one call share it; else it is that of programs
 //   logs         an ArrayBuffer over the memory where console output is left for the host
 // and answers [start, uncaught, tick, finish]. `start(request, context)` says whether jobs are to be run; `uncaught(error)`
 // is told what such a job throws; `tick()`, when there are none left, runs the next timer and says whether it did;
 // `finish()` gives the answer: a letter and a JSON text. "v": a value, "u": undefined, "e": {code, message, stack}.
-(function (codeHost, pureHost, logs) {
+(function (host, logs) {
   "use strict";
 
-  const code = codeHost.global;
-  const expressions = pureHost.global;
+  const code = host.global;
 
   const MAX_DEPTH = 256;
   const MAX_MESSAGE = 2000;
@@ -28,11 +27,9 @@
     delete Error.stackTraceLimit;
   }
 
-  function prepare(host) {
-    const { global } = host;
+  function prepare(global) {
     hideStacks(global.Error);
     return {
-      host,
       eval: global.eval,
       parse: global.JSON.parse,
       ObjectPrototype: global.Object.prototype,
@@ -333,8 +330,7 @@
 
   // ---- the calls -------------------------------------------------------------------------------------------------
 
-  const user = prepare(codeHost);
-  const pure = prepare(pureHost);
+  const realm = prepare(code);
   const counts = new Map(); // of console.count
   const starts = new Map(); // of console.time, in milliseconds
 
@@ -363,7 +359,10 @@
     },
   };
   Object.defineProperty(code, "console", { enumerable: false });
-  freeze(expressions, ...expressions.eval(HIDDEN));
+  if (host.data.pure) {
+    delete code.console; // expressions have none
+    freeze(code, ...code.eval(HIDDEN));
+  }
 
   let answer = null;
   let broken = null;
@@ -379,7 +378,7 @@
   const STOPPED = 0;
 
   // What `text` gives: a function; or STOPPED, which is what its `throw` throws.
-  function parsed(realm, source, text) {
+  function parsed(source, text) {
     try {
       return realm.eval(text);
     } catch (error) {
@@ -393,37 +392,40 @@
 
   function compile(source) {
     if (source.indexOf("}") < source.lastIndexOf("{")) { // else it cannot close a brace and open another
-      parsed(user, source, `"use strict"; throw 0;\n\nasync function anonymous(context) {\n${source}\n}`);
+      parsed(source, `"use strict"; throw 0;\n\nasync function anonymous(context) {\n${source}\n}`);
     }
-    return parsed(user, source, `"use strict"; ({\n\nasync anonymous(context) {\n${source}\n}}).anonymous`);
+    return parsed(source, `"use strict"; ({\n\nasync anonymous(context) {\n${source}\n}}).anonymous`);
   }
 
-  // Where a regular expression with the flag `v` may be made.
-  const MAY_HAVE_SETS = /\/[dgimsuy]*v[dgimsuy]*(?![\w$])|RegExp|eval|Function|constructor|\\u/;
+  // Told of how the program ends by its promise's own jobs: an async function around it would take as many again.
+  const { then } = code.Promise.prototype;
 
-  async function run(request, context) {
-    let body;
+  function ended(value, request) {
     try {
-      if (MAY_HAVE_SETS.test(request.source)) codeHost.guardRegExp();
-      body = compile(request.source);
-    } catch (error) {
-      answer = failed(error, "syntax");
-      return;
-    }
-    try {
-      const value = await body(context);
-      const text = write(user, value, request.output);
+      const text = write(realm, value, request.output);
       answer = text === undefined ? "u" : "v" + text;
     } catch (error) {
       answer = failed(error, "exception");
     }
   }
 
+  function run(request, context) {
+    let body;
+    try {
+      if (request.sets) host.guardRegExp();
+      body = compile(request.source);
+    } catch (error) {
+      answer = failed(error, "syntax");
+      return;
+    }
+    Reflect.apply(then, body(context), [(value) => ended(value, request), (error) => { answer = failed(error, "exception"); }]);
+  }
+
   function compileExpression(names, source) {
     const put = (first, open, close) => `"use strict"; ${first}\n(function (${names.join(", ")}) { return ${open}\n\n${source}\n${close} })`;
     // The same: what closes a bracket early does not close a parenthesis.
-    if (source.includes(")")) parsed(pure, source, put("throw 0;", "[", "]"));
-    return parsed(pure, source, put("", "(", ")"));
+    if (source.includes(")")) parsed(source, put("throw 0;", "[", "]"));
+    return parsed(source, put("", "(", ")"));
   }
 
   // Expressions that only read: paths, literals, and operators between them. They call nothing, so that the next may
@@ -440,12 +442,12 @@
         const all = source.includes("\\");
         const given = names.map((name) => {
           if (!all && !source.includes(name)) return undefined;
-          if (!values.has(name)) values.set(name, pure.parse(request.scope[name]));
+          if (!values.has(name)) values.set(name, realm.parse(request.scope[name]));
           return values.get(name);
         });
         if (!ONLY_READS.test(source) || DOES_MORE.test(source)) values.clear();
-        pure.host.reseed(request.seed, number);
-        const text = write(pure, made(...given), request.output);
+        host.reseed(request.seed, number);
+        const text = write(realm, made(...given), request.output);
         return text === undefined ? '["u"]' : `["v",${text}]`;
       } catch (error) {
         if (error instanceof Refused && error.code === "output_limit") throw error;
@@ -465,7 +467,7 @@
     try {
       if (request.mode === "run") {
         room = request.logs;
-        user.host.reseed(request.seed, 0);
+        host.reseed(request.seed, 0);
         limit = request.time;
         run(request, context);
         return true;
@@ -486,13 +488,13 @@
   // Nothing sleeps: when all wait for a timer, the clock is moved on to it.
   function tick() {
     if (answer !== null || broken !== null) return false;
-    const due = codeHost.due();
+    const due = host.due();
     if (due < 0) return false;
     try {
       if (due > limit) {
         throw new Refused("timeout", `stopped after ${limit / 1000} seconds by the program's clock: its next timer is due after ${due / 1000} seconds`);
       }
-      codeHost.runTimer();
+      host.runTimer();
       return true;
     } catch (error) {
       uncaught(error);

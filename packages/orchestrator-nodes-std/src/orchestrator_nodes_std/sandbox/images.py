@@ -10,7 +10,6 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -18,7 +17,6 @@ import attrs
 import wasmtime
 
 from orchestrator_nodes_std.sandbox import cache, machine
-from orchestrator_nodes_std.sandbox.values import Limits
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +46,7 @@ _Ready = tuple[machine.Machine, dict[str, int]]
 class _Loaded:
     """What one process has. None of it survives a fork: threads are gone, locks may be held for ever."""
 
-    free: threading.Semaphore
+    permits: machine.Permits
     lock: threading.Lock = attrs.field(factory=threading.Lock)
     machines: dict[Kind, _Ready] = attrs.field(factory=dict)
 
@@ -88,16 +86,13 @@ class Images(Generic[K]):
         # Not left to the end of the interpreter, which takes modules away before it takes away objects.
         weakref.finalize(self, _close_all, self._loaded)
 
-    @contextlib.contextmanager
-    def guest(self, kind: K, limits: Limits) -> Iterator[tuple[machine.Guest, dict[str, int]]]:
-        """A guest of an image in its first state, and the image's addresses. To be entered as `Machine.guest`."""
+    def ready(self, kind: K) -> tuple[machine.Machine, dict[str, int]]:
+        """The instances of an image, and the addresses in it; loads it where this is the first call."""
         process = os.getpid()
         here = self._loaded.get(process)
         if here is None:
-            here = self._loaded.setdefault(process, _Loaded(threading.Semaphore(self._instances)))
-        runner, notes = here.machines.get(kind) or self._load(here, kind)
-        with here.free, runner.guest(limits) as guest:
-            yield guest, notes
+            here = self._loaded.setdefault(process, _Loaded(machine.Permits(self._instances)))
+        return here.machines.get(kind) or self._load(here, kind)
 
     def close(self) -> None:
         """Wait for the calls that are running, and give everything back. Calls after this raise RuntimeError."""
@@ -111,7 +106,7 @@ class Images(Generic[K]):
             if kind not in here.machines:
                 engine = machine.engine(parallel=os.getpid() == self._first)
                 module, notes = self._module(engine, kind)
-                here.machines[kind] = machine.Machine(engine, module, instances=self._instances), notes
+                here.machines[kind] = machine.Machine(engine, module, here.permits), notes
             return here.machines[kind]
 
     def _module(self, engine: wasmtime.Engine, kind: K) -> tuple[wasmtime.Module, dict[str, int]]:

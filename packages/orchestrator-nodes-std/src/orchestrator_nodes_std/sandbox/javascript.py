@@ -4,6 +4,7 @@ What a call runs in is an image, made once (see `quickjs`) and compiled once per
 calls need and is large, as the data of `Intl`, is in an image of its own, so that other calls need not copy it.
 """
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.resources
@@ -12,6 +13,7 @@ import re
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -32,6 +34,9 @@ from orchestrator_nodes_std.sandbox.values import (
     refuse,
 )
 
+_HEADS = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
+_USUAL = Limits()
+_SEED = struct.Struct("<4I")
 _BEFORE_SOURCE = 3  # lines that the driver's `compile` puts before the user's first
 # Codes that the driver gives.
 _REPORTED = ("syntax", "exception", "memory_limit", "output_limit", "not_json", "timeout")
@@ -43,8 +48,9 @@ _HALF = re.compile(rb"(?<!\\)(?:\\\\)*\\ud[89a-f]")
 _AROUND = 2  # lists that the answer to `evaluate` puts around each result
 # What images are made by is part of their names, so that a release never takes another one's.
 _MADE_BY = ("driver.js", "images.py", "javascript.py", "machine.py", "quickjs.py", "values.py", "wasm.py")
-_PURE = ("core.js", "text.js", "url.js", "crypto.js")
-_PROGRAMS = ("core.js", "text.js", "url.js", "events.js", "crypto.js")
+_SCRIPTS = {"expressions": ("core.js",), "programs": ("core.js", "events.js")}
+# Where a regular expression with the flag `v` may be made, which the engine takes and ignores: it is guarded then.
+_MAY_HAVE_SETS = re.compile(r"/[dgimsuy]*v[dgimsuy]*(?![\w$])|RegExp|eval|Function|constructor|\\u")
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 _IN_FUNCTION = re.compile(r"\(<input>:(\d+):\d+\)")
 _IN_TEXT = re.compile(r"at <input>:(\d+):\d+")
@@ -56,7 +62,7 @@ _NAMED = re.compile(r"(?:cannot (?:read|set) property '([^']+)' of|ReferenceErro
 
 @attrs.frozen
 class _Extra:
-    """What few calls need and takes much memory: it is there in images of its own, once for each realm.
+    """What few calls need and takes memory that every call would have to copy: it is there in images of its own.
 
     A call whose source is seen to mention it goes to such an image at once. Elsewhere a script stands for it that notes
     in `needs` that it was needed, and throws; the call is then run again in such an image. As calls are deterministic
@@ -66,8 +72,9 @@ class _Extra:
     bit: int
     mentioned: re.Pattern[str]
     absent: str
-    bundle: Callable[[], quickjs.Bundle]
-    made_by: Callable[[], Sequence[str]]
+    scripts: Sequence[str] = ()
+    bundle: Callable[[], quickjs.Bundle] | None = None
+    made_by: Callable[[], Sequence[str]] = tuple
 
 
 def _intl_bundle() -> quickjs.Bundle:
@@ -86,39 +93,47 @@ def _locales() -> Any:
     return importlib.import_module("orchestrator_nodes_std.sandbox.locales")
 
 
-_INTL = _Extra(
+_WEB = _Extra(
     bit=1,
+    mentioned=re.compile(
+        r"\b(?:TextEncoder|TextDecoder|Buffer|URL|URLSearchParams|crypto|Crypto|SubtleCrypto|CryptoKey)\b"
+    ),
+    absent="web_absent.js",
+    scripts=("text.js", "url.js", "crypto.js"),
+)
+_INTL = _Extra(
+    bit=2,
     mentioned=re.compile(r"\bIntl\b|toLocale|localeCompare"),
     absent="intl_absent.js",
     bundle=_intl_bundle,
     made_by=_intl_made_by,
 )
-_EXTRAS = (_INTL,)
+_EXTRAS = (_WEB, _INTL)
 
 
 @attrs.frozen
 class _Kind:
-    """A kind of image: the extras (bits) that it has, and the realm that has them."""
+    """A kind of image: the realm that it has beside the driver's, and the extras (bits) there."""
 
+    realm: str
     extras: int = 0
-    realm: str = ""
 
     def recipe(self) -> quickjs.Recipe:
         """What makes it."""
-        driver = quickjs.Script("driver.js", _text("driver.js"))
-        return quickjs.Recipe(driver, self._bundles("programs", _PROGRAMS), self._bundles("expressions", _PURE))
-
-    def _bundles(self, realm: str, names: Sequence[str]) -> list[quickjs.Bundle]:
-        has = self.extras if realm == self.realm else 0
-        names = [*names, *(extra.absent for extra in _EXTRAS if not extra.bit & has)]
-        web = [quickjs.Script(f"{realm}/{name}", _text("web", name)) for name in names]
-        data = {"pure": realm == "expressions", "intl": _INTL.bit}
-        return [quickjs.Bundle(web, data), *(extra.bundle() for extra in _EXTRAS if extra.bit & has)]
+        there = [extra for extra in _EXTRAS if extra.bit & self.extras]
+        absent = [extra.absent for extra in _EXTRAS if extra not in there]
+        names = [*_SCRIPTS[self.realm], *(name for extra in there for name in extra.scripts), *absent]
+        web = [quickjs.Script(name, _text("web", name)) for name in names]
+        data = {"pure": self.realm == "expressions", "intl": _INTL.bit, "web": _WEB.bit}
+        bundles = [extra.bundle() for extra in there if extra.bundle is not None]
+        return quickjs.Recipe(quickjs.Script("driver.js", _text("driver.js")), [quickjs.Bundle(web, data), *bundles])
 
     @property
     def title(self) -> str:
         """What people call it."""
-        return "JavaScript with Intl" if self.extras else "JavaScript"
+        return f"JavaScript for {self.realm}" + (
+            " with Intl" if self.extras & _INTL.bit else " with URL" if self.extras else ""
+        )
 
     def image(self, *, parallel: bool) -> tuple[bytes, dict[str, int]]:
         """See `images.Kind`."""
@@ -126,16 +141,16 @@ class _Kind:
 
     def key(self) -> str:
         """See `images.Kind`."""
-        web = [_text("web", name) for name in dict.fromkeys((*_PROGRAMS, *_PURE, *(extra.absent for extra in _EXTRAS)))]
+        web = [name for extra in _EXTRAS for name in (extra.absent, *extra.scripts)]
         made_by = [text for extra in _EXTRAS if extra.bit & self.extras for text in extra.made_by()]
         return cache.key_of(
             importlib.metadata.version("wasmtime"),
             cache.processor(),
             quickjs.reactor(),
             *(_text(name) for name in _MADE_BY),
-            *web,
+            *(_text("web", name) for name in (*_SCRIPTS["programs"], *web)),
             *made_by,
-            f"{self.extras} {self.realm}",
+            f"{self.realm} {self.extras}",
         )
 
 
@@ -143,7 +158,7 @@ def _text(*path: str) -> str:
     return importlib.resources.files("orchestrator_nodes_std.sandbox").joinpath(*path).read_text("utf-8")
 
 
-_PLAIN = _Kind()
+_PLAIN = {realm: _Kind(realm) for realm in ("programs", "expressions")}
 
 
 class _Lacking(Exception):  # noqa: N818 - nothing is wrong
@@ -181,8 +196,8 @@ class JavaScript:
         Raises:
             SandboxError: with code `syntax`, and the line.
         """
-        head = {"mode": "check", "source": source, "expression": expression}
-        self._call(head, b"null", Limits(), now=0.0, source=source)
+        head = _HEADS.encode({"mode": "check", "source": source, "expression": expression})
+        self._call(head, b"null", _USUAL, now=0.0, source=source, realm="expressions" if expression else "programs")
 
     def run(
         self, source: str, context: Mapping[str, Any], *, limits: Limits | None = None, seed: int, now: float
@@ -200,15 +215,12 @@ class JavaScript:
         Raises:
             SandboxError: see there for its codes.
         """
-        limits = limits or Limits()
-        head = {
-            "mode": "run",
-            "source": source,
-            "seed": _seed(seed),
-            "time": limits.time * 1000,
-            "logs": limits.logs,
-            "output": limits.output,
-        }
+        limits = limits or _USUAL
+        # JSON by hand: making an encoder for it takes longer than all else that is done here.
+        head = (
+            f'{{"mode":"run","source":{encode_basestring(source)},"seed":{_seed(seed)},"time":{limits.time * 1000},'
+            f'"logs":{limits.logs},"output":{limits.output},"sets":{"true" if _MAY_HAVE_SETS.search(source) else "false"}}}'
+        )
         needs = _mentioned([source])
         answer, logs = self._call(head, encode(context), limits, now=now, source=source, extras=needs)
         if answer[:1] == b"u":
@@ -240,7 +252,7 @@ class JavaScript:
             SandboxError: for a limit, or for scope that is not JSON.
             ValueError: a name in `scope` is no identifier.
         """
-        limits = limits or Limits()
+        limits = limits or _USUAL
         # Scope can be large and expressions read little of it: what none of them names is not sent.
         everything = any("\\" in text for text in expressions)
         texts = {}
@@ -256,7 +268,15 @@ class JavaScript:
             "seed": _seed(seed),
             "output": limits.output,
         }
-        answer, _ = self._call(head, b"null", limits, now=now, source=None, extras=_mentioned(expressions))
+        answer, _ = self._call(
+            _HEADS.encode(head),
+            b"null",
+            limits,
+            now=now,
+            source=None,
+            extras=_mentioned(expressions),
+            realm="expressions",
+        )
         halves = _HALF.search(answer) is not None
         try:
             found = [_evaluated(item, halves=halves) for item in decode_result(answer, around=_AROUND)]
@@ -280,65 +300,63 @@ class JavaScript:
 
     def _call(
         self,
-        head: Mapping[str, Any],
+        head: str,
         body: bytes,
         limits: Limits,
         *,
         now: float,
         source: str | None,
         extras: int = 0,
-    ) -> tuple[bytearray, tuple[LogLine, ...]]:
+        realm: str = "programs",
+    ) -> tuple[bytes, tuple[LogLine, ...]]:
         """The answer of the driver (a letter and JSON) and the logs; raises `SandboxError` for failures."""
         try:
-            first = json.dumps(head, ensure_ascii=False).encode()
+            first = head.encode()
         except UnicodeEncodeError:
             raise SandboxError("syntax", "the source holds half a surrogate pair") from None
         request = quickjs.request(first, body, now=now, stack=limits.stack)
-        call = _Call(request, limits, source)
+        call = _Call(request, limits, source, realm)
         return machine.on_large_stack(lambda: self._on_guest(call, extras))
 
-    def _on_guest(self, call: "_Call", extras: int) -> tuple[bytearray, tuple[LogLine, ...]]:
+    def _on_guest(self, call: "_Call", extras: int) -> tuple[bytes, tuple[LogLine, ...]]:
         left = call.limits
         while True:
-            kind = _Kind(extras, call.realm) if extras else _PLAIN
-            begin = time.monotonic()
+            if extras & _INTL.bit:
+                extras |= _WEB.bit  # what is so large anyway has it, too, rather than that there are more images
+            runner, notes = self._images.ready(_Kind(call.realm, extras) if extras else _PLAIN[call.realm])
             try:
-                with self._images.guest(kind, left) as (guest, notes):
-                    begin = time.monotonic()
-                    return call.on(guest, notes, extras)
+                return runner.use(left, functools.partial(call.on, notes=notes, extras=extras))
             except _Lacking as lacking:
                 extras |= lacking.extras
                 # Both together have the time of one.
-                left = attrs.evolve(left, time=max(0.001, left.time - (time.monotonic() - begin)))
+                left = attrs.evolve(left, time=max(0.001, left.time - (time.monotonic() - call.began)))
 
 
-@attrs.frozen
+@attrs.define
 class _Call:
     """A call, whatever image it is run in."""
 
-    request: bytearray
+    request: bytes
     limits: Limits
     source: str | None
+    realm: str
+    began: float = 0.0
 
-    @property
-    def realm(self) -> str:
-        """The realm that it uses."""
-        return "expressions" if self.source is None else "programs"
-
-    def on(self, guest: machine.Guest, notes: Mapping[str, int], extras: int) -> tuple[bytearray, tuple[LogLine, ...]]:
+    def on(self, guest: machine.Guest, notes: Mapping[str, int], extras: int) -> tuple[bytes, tuple[LogLine, ...]]:
         """The answer of the driver and the logs; raises `SandboxError`, and `_Lacking`."""
+        self.began = time.monotonic()
         limits = self.limits
         try:
             answer, needs = _answer(guest, notes, self.request, limits)
         except machine.Stopped as stopped:
-            _lack(_number(guest.read(notes["needs"], 4)), extras)
+            _lack(quickjs.cells(guest, notes)[1], extras)
             code, message = {
                 "timeout": ("timeout", f"stopped after {limits.time:g} seconds"),
                 "stack": ("exception", "RangeError: Maximum call stack size exceeded"),
             }.get(stopped.reason, ("crashed", f"the guest broke: {stopped}"))
             raise SandboxError(code, message, logs=read_logs(guest, notes["logs"], limits)) from None
         except SandboxError as error:
-            _lack(_number(guest.read(notes["needs"], 4)), extras)
+            _lack(quickjs.cells(guest, notes)[1], extras)
             error.logs = read_logs(guest, notes["logs"], limits)
             raise
         _lack(needs, extras)
@@ -362,30 +380,30 @@ def _mentioned(texts: Sequence[str]) -> int:
     return sum(extra.bit for extra in _EXTRAS if any(extra.mentioned.search(text) for text in texts))
 
 
-def _answer(
-    guest: machine.Guest, notes: Mapping[str, int], request: bytearray, limits: Limits
-) -> tuple[bytearray, int]:
+def _answer(guest: machine.Guest, notes: Mapping[str, int], request: bytes, limits: Limits) -> tuple[bytes, int]:
     """What `run` answers for `request`, and what the call turned out to need."""
-    at = notes["inbox"] if len(request) <= quickjs.INBOX else guest.call("malloc", len(request))
-    if not at:
-        raise SandboxError("memory_limit", "the input does not fit into the memory limit")
+    at = notes["inbox"]
+    if len(request) > quickjs.INBOX:
+        at = guest.call("malloc", len(request)) % 2**32
+        if not at:
+            raise SandboxError("memory_limit", "the input does not fit into the memory limit")
+        guest.write(at.to_bytes(4, "little"), notes["request"])
     guest.write(request, at)
-    text = guest.call("run", at) % 2**32
+    guest.call_void("run")
+    size, needs, text = quickjs.cells(guest, notes)
     if text in (0, 2**32 - 1):
         if guest.size() > limits.memory - _ALMOST_FULL:
             raise SandboxError("memory_limit", f"more than {limits.memory} bytes of memory were needed")
         if text:
             raise SandboxError("input", "the input nests too deeply")
         raise SandboxError("crashed", "the guest gave no answer")
-    size, needs = struct.unpack("<II", guest.read(notes["length"], 8))
     if size - 1 > limits.output and guest.read(text, 1) != b"e":
         raise SandboxError("output_limit", f"the result has more than {limits.output} bytes")
     return guest.read(text, min(size, limits.output + _MAX_REPORT)), needs
 
 
 def _seed(seed: int) -> list[int]:
-    digest = hashlib.sha256(str(seed).encode()).digest()
-    return [int.from_bytes(digest[at : at + 4], "little") for at in range(0, 16, 4)]
+    return list(_SEED.unpack_from(hashlib.sha256(str(seed).encode()).digest()))
 
 
 def _encode_named(name: str, value: Any) -> str:
@@ -411,14 +429,10 @@ def _evaluated(item: Sequence[Any], *, halves: bool) -> Evaluated:
     return Evaluated("value", value=item[1])
 
 
-def _number(data: bytes | bytearray) -> int:
-    return int.from_bytes(data, "little")
-
-
 # ---- errors ---------------------------------------------------------------------------------------------------------
 
 
-def _fail(answer: bytearray, source: str | None, logs: tuple[LogLine, ...], *, full: bool) -> NoReturn:
+def _fail(answer: bytes, source: str | None, logs: tuple[LogLine, ...], *, full: bool) -> NoReturn:
     """Raise what the driver reports: {code, message, stack}. `full`: the guest had little memory left."""
     try:
         report = json.loads(answer)

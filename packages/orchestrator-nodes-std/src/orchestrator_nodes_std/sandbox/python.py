@@ -275,7 +275,7 @@ class Python:
 
     def _call(
         self, head: Mapping[str, Any], body: bytes, limits: Limits, *, now: float, source: str
-    ) -> tuple[bytearray, tuple[LogLine, ...]]:
+    ) -> tuple[bytes, tuple[LogLine, ...]]:
         """The answer of the driver (a letter and JSON) and the logs; raises `SandboxError` for failures."""
         if limits.memory < _LEAST_MEMORY:
             raise SandboxError("memory_limit", f"Python needs a memory limit of at least {_LEAST_MEMORY} bytes")
@@ -283,43 +283,46 @@ class Python:
             first = json.dumps(head, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise SandboxError("syntax", "the source holds half a surrogate pair") from None
-        request = bytearray(struct.pack("<II", len(first), len(body)) + first + body)
+        request = struct.pack("<II", len(first), len(body)) + first + body
         return machine.on_large_stack(lambda: self._on_guest(request, limits, now, source))
 
-    def _on_guest(
-        self, request: bytearray, limits: Limits, now: float, source: str
-    ) -> tuple[bytearray, tuple[LogLine, ...]]:
-        with self._images.guest(_INTERPRETER, limits) as (guest, notes):
-            try:
-                answer = _answer(guest, notes, request, limits, now)
-            except machine.Stopped as stopped:
-                code, message = {
-                    "timeout": ("timeout", f"stopped after {limits.time:g} seconds"),
-                    "stack": ("exception", _TOO_DEEP),
-                }.get(stopped.reason, ("crashed", f"the guest broke: {stopped}"))
-                if stopped.reason == "crashed" and any(guest.read(notes["guard"], _GUARD)):
-                    code, message = "exception", _TOO_DEEP
-                raise SandboxError(code, message, logs=read_logs(guest, notes["logs"], limits)) from None
-            except SandboxError as error:
-                error.logs = read_logs(guest, notes["logs"], limits)
-                raise
-            logs = read_logs(guest, notes["logs"], limits)
-            if any(guest.read(notes["guard"], _GUARD)):
-                raise SandboxError("exception", _TOO_DEEP, logs=logs)
-        if answer[:1] != b"v":
-            _fail(answer, source, logs, limits)
-        return answer, logs
+    def _on_guest(self, request: bytes, limits: Limits, now: float, source: str) -> tuple[bytes, tuple[LogLine, ...]]:
+        runner, notes = self._images.ready(_INTERPRETER)
+        return runner.use(limits, lambda guest: _called(guest, notes, request, limits, now=now, source=source))
 
 
-def _answer(
-    guest: machine.Guest, notes: Mapping[str, int], request: bytearray, limits: Limits, now: float
-) -> bytearray:
+def _called(
+    guest: machine.Guest, notes: Mapping[str, int], request: bytes, limits: Limits, *, now: float, source: str
+) -> tuple[bytes, tuple[LogLine, ...]]:
+    """The answer of the driver and the logs; raises `SandboxError` for failures."""
+    try:
+        answer = _answer(guest, notes, request, limits, now)
+    except machine.Stopped as stopped:
+        code, message = {
+            "timeout": ("timeout", f"stopped after {limits.time:g} seconds"),
+            "stack": ("exception", _TOO_DEEP),
+        }.get(stopped.reason, ("crashed", f"the guest broke: {stopped}"))
+        if stopped.reason == "crashed" and any(guest.read(notes["guard"], _GUARD)):
+            code, message = "exception", _TOO_DEEP
+        raise SandboxError(code, message, logs=read_logs(guest, notes["logs"], limits)) from None
+    except SandboxError as error:
+        error.logs = read_logs(guest, notes["logs"], limits)
+        raise
+    logs = read_logs(guest, notes["logs"], limits)
+    if any(guest.read(notes["guard"], _GUARD)):
+        raise SandboxError("exception", _TOO_DEEP, logs=logs)
+    if answer[:1] != b"v":
+        _fail(answer, source, logs, limits)
+    return answer, logs
+
+
+def _answer(guest: machine.Guest, notes: Mapping[str, int], request: bytes, limits: Limits, now: float) -> bytes:
     """What the driver's `call` gives for a request."""
     clock = min(max(0, round(now * 1e6) * 1000), 2**63 - 1)
-    guest.write(bytearray(struct.pack("<Q", clock)), notes["clock"])
+    guest.write(struct.pack("<Q", clock), notes["clock"])
     at = notes["inbox"]
     if len(request) > _INBOX:
-        guest.write(bytearray(struct.pack("<I", len(request))), at)
+        guest.write(struct.pack("<I", len(request)), at)
         room = guest.call("reserve") % 2**32
         if not room:
             raise SandboxError("memory_limit", "the input does not fit into the memory limit")
@@ -332,7 +335,7 @@ def _answer(
     return guest.read(result + _BYTES_DATA, min(size, limits.output + _MAX_REPORT))
 
 
-def _fail(answer: bytearray, source: str, logs: tuple[LogLine, ...], limits: Limits) -> NoReturn:
+def _fail(answer: bytes, source: str, logs: tuple[LogLine, ...], limits: Limits) -> NoReturn:
     """Raise what the driver reports: {code, message, line}. The guest wrote it: nothing it says is trusted."""
     try:
         report = json.loads(answer[1:])

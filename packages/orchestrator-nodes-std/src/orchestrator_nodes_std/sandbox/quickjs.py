@@ -68,11 +68,10 @@ class Bundle:
 
 @attrs.frozen
 class Recipe:
-    """What makes an image: the bundles of each realm, then the driver, a function of what the first of them share."""
+    """What makes an image: the bundles of the realm of user code, then the driver, a function of what they share."""
 
     driver: Script
-    programs: Sequence[Bundle]
-    expressions: Sequence[Bundle]
+    bundles: Sequence[Bundle]
 
 
 def _get(local: int) -> bytes:
@@ -106,10 +105,11 @@ def _refusing(clock: int | None) -> Callable[[Import], Function]:
 
 
 def _run(reactor: WasmModule, notes: Mapping[str, int], stack_pointer: int) -> Function:
-    """`run(request) -> answer`: a whole call.
+    """`run()`: a whole call.
 
-    `request` is the address of what `request` writes; the answer that of a text, whose length is in the cell `length`.
-    0: no answer could be made; -1: the input did not fit.
+    The cell `request` holds the address of what `request` writes; the cell `answer` then that of a text, whose length is
+    in the cell `length`. 0: no answer could be made; -1: the input did not fit. (Cells, since a call with a parameter and
+    a result costs wasmtime's Python twice as much as one without.)
     """
 
     def call(name: str) -> bytes:
@@ -123,7 +123,7 @@ def _run(reactor: WasmModule, notes: Mapping[str, int], stack_pointer: int) -> F
         return (
             (_i32(notes["arguments"] + 8 * argument) + parse + _SET + unsigned(1) + _get(1) + _STORE64)
             + (_get(1) + _i64(32) + _SHIFT64 + _WRAP64 + _i32(_EXCEPTION_TAG) + _EQUAL32)
-            + (_IF + _i32(-1) + _RETURN + _BLOCK_END)
+            + (_IF + _i32(notes["answer"]) + _i32(-1) + _STORE32 + _RETURN + _BLOCK_END)
         )
 
     def driver(function: int, arguments: int) -> bytes:
@@ -137,35 +137,51 @@ def _run(reactor: WasmModule, notes: Mapping[str, int], stack_pointer: int) -> F
     jobs = (
         (_LOOP + runtime + _i32(notes["job"]) + call("JS_ExecutePendingJob") + _TEE + unsigned(2))
         + (_i32(0) + _LESS32 + _IF)
-        + (_i32(notes["arguments"]) + _i32(notes["programs"]) + call("JS_GetException") + _STORE64)
+        + (_i32(notes["arguments"]) + _i32(notes["realm"]) + call("JS_GetException") + _STORE64)
         + (driver(notes["uncaught"], 1) + _DROP + _BLOCK_END)
         + (_get(2) + _BRANCH_IF + unsigned(0) + _BLOCK_END)
     )
     code = (
         (_i32(stack_pointer) + _SET_GLOBAL + unsigned(0))
+        + (_i32(notes["request"]) + _LOAD32 + unsigned(0) + _SET + unsigned(0))
         + (_i32(notes["stack_limit"]) + _i32(stack_pointer) + field(4) + _SUBTRACT32 + _STORE32)
         + (_i32(notes["now"]) + _get(0) + _LOAD64 + unsigned(0) + _STORE64)
         + text(notes["context"], _i32(_HEAD.size), field(2), 0)
-        + text(notes["programs"], _i32(_HEAD.size + 1) + field(2) + _ADD32, field(3), 1)
+        + text(notes["realm"], _i32(_HEAD.size + 1) + field(2) + _ADD32, field(3), 1)
         + driver(notes["start"], 2)
         + (_i64(_TRUE) + _EQUAL64)
         + (_IF + _LOOP + jobs + driver(notes["tick"], 0) + _i64(_TRUE) + _EQUAL64)
         + (_BRANCH_IF + unsigned(0) + _BLOCK_END + _BLOCK_END)
-        + (_i32(notes["context"]) + _i32(notes["length"]) + driver(notes["finish"], 0) + _i32(0))
-        + call("JS_ToCStringLen2")
+        + (
+            _i32(notes["answer"])
+            + _i32(notes["context"])
+            + _i32(notes["length"])
+            + driver(notes["finish"], 0)
+            + _i32(0)
+        )
+        + (call("JS_ToCStringLen2") + _STORE32)
     )
-    return Function(FunctionType(bytes([I32]), bytes([I32])), code, locals=bytes([I64, I32]))
+    return Function(FunctionType(b"", b""), code, locals=bytes([I32, I64, I32]))
+
+
+_CELLS = struct.Struct("<IIII")  # the length of the answer, what was needed, the addresses of answer and request
+
+
+def cells(guest: machine.Guest, notes: Mapping[str, int]) -> tuple[int, int, int]:
+    """After a call: the length of the answer's text, what the call turned out to need (bits), the text's address."""
+    length, needs, answer, _ = _CELLS.unpack(guest.read(notes["length"], _CELLS.size))
+    return length, needs, answer
 
 
 # What precedes the two texts of a request: now (nanoseconds), their sizes without the zero byte that ends each, stack.
 _HEAD = struct.Struct("<QIII")
 
 
-def request(head: bytes, body: bytes, *, now: float, stack: int) -> bytearray:
+def request(head: bytes, body: bytes, *, now: float, stack: int) -> bytes:
     """What `run` takes: the JSON of the driver's request and of the program's context; `now` in seconds."""
     # Seconds as a float are exact to some hundred nanoseconds only: rounding keeps a whole millisecond whole.
     time = min(max(0, round(now * 1e6) * 1000), 2**63 - 1)
-    return bytearray(b"%b%b\0%b\0" % (_HEAD.pack(time, len(head), len(body), stack), head, body))
+    return b"%b%b\0%b\0" % (_HEAD.pack(time, len(head), len(body), stack), head, body)
 
 
 def reactor() -> bytes:
@@ -189,8 +205,7 @@ def image(recipe: Recipe, *, parallel: bool) -> tuple[bytes, dict[str, int]]:
         return _Maker(machine.Guest(store, wasmtime.Instance(store, module, [])))
 
     # Compiled elsewhere, so that neither the texts nor what compiling leaves behind are part of every call's memory.
-    bundles = (*recipe.programs, *recipe.expressions)
-    scripts = (recipe.driver, *(script for bundle in bundles for script in bundle.scripts))
+    scripts = (recipe.driver, *(script for bundle in recipe.bundles for script in bundle.scripts))
     with wasmtime.Store(engine) as store:
         maker = initialised(store)
         compiled = {script: maker.compiled(script) for script in scripts}
@@ -220,34 +235,40 @@ class _Maker:
         self._guest = guest
         guest.call_void("_initialize")
         runtime = guest.call("JS_NewRuntime")
-        self._driver, self._programs, self._expressions = (guest.call("JS_NewContext", runtime) for _ in range(3))
+        self._driver, self._realm = (guest.call("JS_NewContext", runtime) for _ in range(2))
         self.notes = {
             "runtime": runtime,
             "context": self._driver,
-            "programs": self._programs,
+            "realm": self._realm,
             "stack_limit": _stack_limit(guest, runtime),
         }
+        # What is empty in the beginning stands together: it is cleared before each call, not copied.
         regions = {
             "stack": _STACK_SLACK + MAX_STACK,
-            "length": 8 + _LOGS,
             "inbox": INBOX,
+            "length": _CELLS.size + _LOGS,
             "arguments": 24,
             "job": 8,
             "now": 8,
         }
+        at = guest.call("calloc", 1, sum(regions.values()) + 16)
+        at += -at % 16
         for name, size in regions.items():
-            self.notes[name] = guest.call("calloc", 1, size)
+            self.notes[name] = at
+            at += size
         # Side by side, so that one read tells the host what there is to read.
-        self.notes["needs"] = self.notes["length"] + 4
-        self.notes["logs"] = self.notes["length"] + 8
+        for number, name in enumerate(("needs", "answer", "request"), 1):
+            self.notes[name] = self.notes["length"] + 4 * number
+        self.notes["logs"] = self.notes["length"] + _CELLS.size
+        guest.write(self.notes["inbox"].to_bytes(4, "little"), self.notes["request"])
         self.notes["file"] = self._staged(b"input", keep=True)
 
     def memory(self) -> bytes:
         """All of its memory."""
         # Texts were staged where calls have their stack.
         size = _STACK_SLACK + MAX_STACK
-        self._guest.write(bytearray(size), self.notes["stack"])
-        return bytes(self._guest.read(0, self._guest.size()))
+        self._guest.write(bytes(size), self.notes["stack"])
+        return self._guest.read(0, self._guest.size())
 
     def compiled(self, script: Script) -> bytes:
         """The bytecode of `script`, without its source and its lines."""
@@ -264,24 +285,22 @@ class _Maker:
             script.name,
         )
         at = self._guest.call("JS_WriteObject", self._driver, self.notes["length"], made, _STRIPPED)
-        return bytes(self._guest.read(at, _number(self._guest.read(self.notes["length"], 4))))
+        return self._guest.read(at, _number(self._guest.read(self.notes["length"], 4)))
 
     def make(self, recipe: Recipe, compiled: Mapping[Script, bytes]) -> None:
         """Run all scripts, and note the functions of the driver."""
         guest, notes = self._guest, self.notes
         shared = []
-        for context, bundles in ((self._programs, recipe.programs), (self._expressions, recipe.expressions)):
-            guest.call("JS_AddIntrinsicDOMException", context)
-            for bundle in bundles:
-                shared.append(self._shared(context, bundle.data))
-                for script in bundle.scripts:
-                    self._called(context, compiled[script], script.name, shared[-1])
+        guest.call("JS_AddIntrinsicDOMException", self._realm)
+        for bundle in recipe.bundles:
+            shared.append(self._shared(self._realm, bundle.data))
+            for script in bundle.scripts:
+                self._called(self._realm, compiled[script], script.name, shared[-1])
         logs = guest.call("JS_NewArrayBuffer", self._driver, notes["logs"], _LOGS, 0, 0, 0)
-        hosts = shared[0], shared[len(recipe.programs)]
-        functions = self._called(self._driver, compiled[recipe.driver], recipe.driver.name, *hosts, logs)
+        functions = self._called(self._driver, compiled[recipe.driver], recipe.driver.name, shared[0], logs)
         for number, name in enumerate(("start", "uncaught", "tick", "finish")):
             notes[name] = guest.call("JS_GetPropertyUint32", self._driver, functions, number)
-        guest.write(bytearray(24), notes["arguments"])
+        guest.write(bytes(24), notes["arguments"])
         guest.call_void("JS_RunGC", notes["runtime"])
         # A collection visits every object, and so copies every page of the image: small calls should end before one.
         guest.call_void("JS_SetGCThreshold", notes["runtime"], _COLLECT_AT)
@@ -316,13 +335,13 @@ class _Maker:
         script = guest.call("JS_ReadObject", context, self._staged(bytecode), len(bytecode), _BYTECODE)
         function = self._checked(guest.call("JS_EvalFunction", context, self._checked(script, name)), name)
         packed = struct.pack(f"<{len(arguments)}Q", *(value % 2**64 for value in arguments))
-        guest.write(bytearray(packed), self.notes["arguments"])
+        guest.write(packed, self.notes["arguments"])
         answer = guest.call("JS_Call", context, function, _UNDEFINED, len(arguments), self.notes["arguments"])
         return self._checked(answer, name)
 
     def _staged(self, data: bytes, *, keep: bool = False) -> int:
         """The address of `data` and a zero byte after it, until the next is staged, or for good."""
-        ended = bytearray(data + b"\0")
+        ended = data + b"\0"
         if keep or len(ended) > _STACK_SLACK + MAX_STACK:
             at = self._guest.call("calloc", 1, len(ended))
         else:
@@ -333,7 +352,7 @@ class _Maker:
     def _checked(self, value: int, name: str) -> int:
         if value >> 32 != _EXCEPTION_TAG:
             return value
-        for context in (self._driver, self._programs, self._expressions):
+        for context in (self._driver, self._realm):
             error = self._guest.call("JS_GetException", context)
             text = self._guest.call("JS_ToCStringLen2", context, self.notes["length"], error, 0)
             message = self._guest.read(text, _number(self._guest.read(self.notes["length"], 4))).decode()

@@ -111,7 +111,8 @@ def _plain_mapping(value: object) -> object:
 _encoder = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"), default=_plain_mapping
 )
-_LONG_NUMBER = re.compile(rb"[0-9]{16}")
+# Digits of a whole number; those behind a point are many in ordinary data, and do no harm.
+_LONG_NUMBER = re.compile(rb"(?<![0-9.])[0-9]{16}")
 
 
 def encode(value: Any, *, doubles: bool = True) -> bytes:
@@ -196,9 +197,9 @@ def decode(data: bytes | bytearray, *, doubles: bool = True) -> Any:
     In a language whose numbers are `doubles`, an integer beyond 2^53 - 1 was one, and stays one.
     """
     try:
-        if doubles and _LONG_NUMBER.search(data):
-            return json.loads(data, parse_int=_integer, parse_constant=_no_constant)
-        return json.loads(data, parse_constant=_no_constant)
+        text = data.decode()
+        decoder = _doubles if doubles and _LONG_NUMBER.search(data) else _exact
+        return decoder.decode(text)
     except (ValueError, RecursionError):
         raise SandboxError("not_json", "the result is not JSON, or nests too deeply") from None
 
@@ -212,12 +213,16 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
+_exact = json.JSONDecoder(parse_constant=_no_constant)
+_doubles = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant)
+
+
 _IN_QUOTES = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _MAX_VALUES = 1_000_000  # in one result: each takes time and memory here, however short it is written
 _MAX_DEPTH = 256  # how deep a result may be nested, which drivers see to
 
 
-def decode_result(answer: bytearray, *, doubles: bool = True, around: int = 0) -> Any:
+def decode_result(answer: bytes, *, doubles: bool = True, around: int = 0) -> Any:
     """The value of a driver's answer: a letter and a JSON text; `around`: so many lists are not the program's.
 
     Drivers look before they write, but what they read then may be answered differently the next time, and those who get
@@ -254,8 +259,8 @@ LEVELS = ("debug", "info", "warning", "error")
 class Memory(Protocol):
     """What can be read of a guest."""
 
-    def read(self, at: int, size: int) -> bytearray:
-        """Bytes of its memory; raises IndexError outside of it."""
+    def read(self, at: int, size: int) -> bytes:
+        """Bytes of its memory; fewer at its end."""
         ...
 
 
@@ -265,8 +270,11 @@ def read_logs(memory: Memory, at: int, limits: Limits) -> tuple[LogLine, ...]:
     First two words (bytes used; whether something was dropped), then for each line its level (a byte), its size (a word)
     and its text.
     """
-    used, dropped = struct.unpack("<II", memory.read(at, 8))
-    data = memory.read(at + 8, min(used, limits.logs)) if used else bytearray()
+    head = memory.read(at, 8)
+    if head == bytes(8):
+        return ()
+    used, dropped = struct.unpack("<II", head)
+    data = memory.read(at + 8, min(used, limits.logs)) if used else b""
     lines = []
     position = 0
     while position + 5 <= len(data):

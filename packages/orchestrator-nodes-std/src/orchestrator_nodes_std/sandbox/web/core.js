@@ -56,8 +56,13 @@
   // ---- chance ----------------------------------------------------------------------------------------------------
 
   let a = 0, b = 0, c = 0, d = 1;
+  let waiting = false; // the state is mixed when the first number is asked for: few programs ask for one
 
   function next() {
+    if (waiting) {
+      waiting = false;
+      for (let i = 0; i < 12; i++) next();
+    }
     const t = (((a + b) | 0) + d) | 0;
     d = (d + 1) | 0;
     a = b ^ (b >>> 9);
@@ -72,7 +77,7 @@
   host.random = next;
   host.reseed = (seed, offset) => {
     a = seed[0]; b = seed[1]; c = seed[2]; d = (seed[3] + offset) | 0;
-    for (let i = 0; i < 12; i++) next();
+    waiting = true;
   };
 
   // ---- structuredClone -------------------------------------------------------------------------------------------
