@@ -24,11 +24,10 @@ from orchestrator_core import plugins as plugin_system
 from orchestrator_core.commands import StartTimer
 from orchestrator_core.document import Workflow
 from orchestrator_core.driver import WRITE, Clock, Driver, Prepared
-from orchestrator_core.errors import Fault, OrchestratorError
+from orchestrator_core.errors import OrchestratorError
 from orchestrator_core.events import TimerKind
-from orchestrator_core.graph import Plan
 from orchestrator_core.journal import Journal, MemoryJournal
-from orchestrator_core.nodes import Blobs, HttpClient, HttpPolicy, Language, NodeType
+from orchestrator_core.nodes import Blobs, HttpClient, HttpPolicy, NodeType
 from orchestrator_core.policies import CodePolicy
 from orchestrator_core.realm import Execution, Realm
 from orchestrator_core.types import Json, Pins, Result
@@ -58,8 +57,10 @@ class SystemClock:
             await anyio.sleep(min(left, 60.0))
 
 
-class Engine:
+class Engine(Realm):
     """Runs workflows. Use it as an async context manager; one engine runs any number of executions side by side.
+
+    An engine is a realm itself: what is run by its own methods runs there.
 
     Args:
         plugins: Plugin objects or modules beside the installed ones.
@@ -99,7 +100,7 @@ class Engine:
         self.manager = plugin_system.make_manager(plugins, discover=discover)
         self._node_types = tuple(node_types)
         self.all_types = plugin_system.make_registry(self.manager, self._node_types)
-        self.home = Realm(
+        super().__init__(
             self,
             tenant=tenant,
             journal=journal if journal is not None else MemoryJournal(),
@@ -190,7 +191,7 @@ class Engine:
             while self._tasks:
                 await asyncio.wait(self._tasks)
 
-    # --- running, in the engine's own realm ---------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------------------------
 
     def realm(
         self,
@@ -220,69 +221,6 @@ class Engine:
             blobs=blobs,
             on_still=on_still,
         )
-
-    @property
-    def tenant(self) -> str:
-        """Whose executions these are."""
-        return self.home.tenant
-
-    @property
-    def journal(self) -> Journal:
-        """Where events are kept."""
-        return self.home.journal
-
-    @property
-    def registry(self) -> plugin_system.Registry:
-        """The node types and languages that there are."""
-        return self.home.registry
-
-    @property
-    def workflows(self) -> dict[str, Workflow]:
-        """The stored workflows, by id."""
-        return self.home.workflows
-
-    def language(self, name: str) -> Language:
-        """A language for user code.
-
-        Raises:
-            OrchestratorError: It is not installed.
-        """
-        return self.home.language(name)
-
-    async def run(
-        self,
-        workflow: Workflow,
-        payload: Json = None,
-        *,
-        start: str | None = None,
-        pins: Pins | None = None,
-        seed: int | None = None,
-    ) -> Result:
-        """Run a workflow to its end and return its result, whatever its status.
-
-        Args:
-            workflow: What to run.
-            payload: What starts it, any JSON value.
-            start: The trigger that starts it, where there are several.
-            pins: Path -> port -> value: nodes that give this instead of running.
-            seed: Makes what is random reproducible.
-
-        Raises:
-            DocumentError: The workflow cannot run here; all faults, with their places.
-        """
-        return await self.home.run(workflow, payload, start=start, pins=pins, seed=seed)
-
-    async def start(
-        self,
-        workflow: Workflow,
-        payload: Json = None,
-        *,
-        start: str | None = None,
-        pins: Pins | None = None,
-        seed: int | None = None,
-    ) -> Execution:
-        """Start a workflow and return a handle at once. See :meth:`run`."""
-        return await self.home.start(workflow, payload, start=start, pins=pins, seed=seed)
 
     def run_sync(
         self,
@@ -315,22 +253,6 @@ class Engine:
                 return await self.run(workflow, payload, start=start, pins=pins, seed=seed)
 
         return anyio.run(main, backend=backend)
-
-    async def resume(self, workflow: Workflow, execution_id: str, *, fence: int = 0) -> Execution:
-        """Go on with an execution from its journal; see :meth:`Realm.resume`."""
-        return await self.home.resume(workflow, execution_id, fence=fence)
-
-    def validate(self, workflow: Workflow) -> list[Fault]:
-        """Everything that is wrong with a workflow here, in document order. Runs nothing."""
-        return self.home.validate(workflow)
-
-    def plan(self, workflow: Workflow, start: str | None = None) -> Plan:
-        """The checked plan of a workflow. Kept for the next run of the same object.
-
-        Raises:
-            DocumentError: With every fault and its place.
-        """
-        return self.home.plan(workflow, start)
 
     # --- executions -----------------------------------------------------------------------------------------------------
 
