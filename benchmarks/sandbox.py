@@ -305,6 +305,7 @@ TARGETS: dict[str, list[Callable[[dict[str, Row], str], tuple[str, bool]]]] = {
     ],
     "threads": [at_least(1.7, "x")],
     "first": [at_most(40)],
+    "py first": [at_most(40)],
     "attempt": [at_most(1)],
     "py": [at_most(70)],
     "py json": [at_most(160)],

@@ -9,7 +9,7 @@ import pytest
 import wasmtime
 
 from orchestrator_nodes_std.sandbox import JavaScript, cache, javascript
-from orchestrator_nodes_std.sandbox.cache import Cache, Entry, key_of
+from orchestrator_nodes_std.sandbox.cache import Cache, key_of
 from orchestrator_nodes_std.sandbox.wasm import (
     I32,
     Function,
@@ -75,7 +75,7 @@ def test_a_damaged_file_is_replaced(tmp_path, compiled, compiles, damage):
 
 def test_a_file_that_is_whole_but_of_another_engine_is_replaced(tmp_path, compiled, compiles):
     name, _ = compiled
-    Cache(tmp_path).store(Path(name).stem, Entry({"runtime": 1}, b"not machine code"))
+    Cache(tmp_path).store(Path(name).stem, {"runtime": 1}, b"not machine code")
     assert answer(tmp_path) == 2
     assert len(compiles) == 1
 
@@ -84,20 +84,23 @@ def test_where_nothing_can_be_written_calls_work_all_the_same(tmp_path, compiled
     blocked = tmp_path / "file"
     blocked.write_text("a file, where a directory should be")
     store = Cache(blocked / "sub")
-    assert not store.store("key", Entry({}, b"x"))
+    assert not store.store("key", {}, b"x")
     assert store.load("key") is None
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners of files")
 def test_a_directory_that_others_can_write_to_is_not_trusted(tmp_path):
     store = Cache(tmp_path / "cache")
-    assert store.store("key", Entry({"a": 1}, b"code"))
-    assert store.load("key") == Entry({"a": 1}, b"code")
+    assert store.store("key", {"a": 1}, b"code")
+    entry = store.load("key")
+    assert entry is not None
+    assert entry.notes == {"a": 1}
+    assert entry.file.read_bytes().startswith(b"code")
     store.directory.chmod(0o777)
     assert store.load("key") is None
-    assert not store.store("key", Entry({}, b"other"))
+    assert not store.store("key", {}, b"other")
     store.directory.chmod(0o700)
-    assert store.load("key") == Entry({"a": 1}, b"code")
+    assert store.load("key") == entry
 
 
 def test_nothing_is_left_of_a_write_that_failed(tmp_path, monkeypatch):
@@ -106,7 +109,7 @@ def test_nothing_is_left_of_a_write_that_failed(tmp_path, monkeypatch):
 
     store = Cache(tmp_path)
     monkeypatch.setattr(cache.Path, "replace", refuse)
-    assert not store.store("key", Entry({}, b"x"))
+    assert not store.store("key", {}, b"x")
     assert list(tmp_path.iterdir()) == []
 
 

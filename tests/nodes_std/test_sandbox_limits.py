@@ -247,7 +247,7 @@ def test_memory_of_one_call_is_not_found_by_the_next(javascript):
         assert run(javascript, find) == 0
     machine = machine_of(javascript)
     for guest in machine._idle:
-        assert bytes(guest.read(0, guest.size())) == machine._first_state._kept.raw
+        assert bytes(guest.read(0, guest.size())) == machine._first_state.memory
         assert secret[:20].encode() not in guest.read(0, guest.size())
 
 

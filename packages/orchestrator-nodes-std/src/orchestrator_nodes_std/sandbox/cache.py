@@ -1,33 +1,38 @@
 """Compiled modules on disk: compiling takes seconds, loading what was compiled takes milliseconds.
 
 A file is written beside its name and moved there in one step, so that processes that start together see a whole file
-or none. It carries a digest of its content: one that was cut short or changed is taken for absent, and compiled anew.
-Since loading machine code is running it, a directory that others may write to is not used at all.
+or none. It carries a checksum of its content: one that was cut short or changed is taken for absent, and compiled anew.
+The code stands first in the file, as wasmtime wrote it, so that it can be mapped into memory instead of being read. Since loading machine code is running it, a directory that others may write to is not used at all.
 """
 
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import platform
 import stat
+import struct
 import tempfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import platformdirs
 
-_MAGIC = b"orchestrator-sandbox-1\n"
-_DIGEST = hashlib.sha256().digest_size
+# What ends a file: a mark, the size of the notes, and the checksum of all before it.
+_END = struct.Struct("<16sII")
+_MARK = b"orchestrator-2\n\0"
 
 
 @attrs.frozen
 class Entry:
-    """A compiled module, and what its maker noted down with it (JSON)."""
+    """A compiled module: the file that begins with it, and what its maker noted down with it (JSON)."""
 
+    file: Path
     notes: dict[str, Any]
-    code: bytes
 
 
 def processor() -> str:
@@ -60,20 +65,21 @@ class Cache:
         try:
             if not self._is_private():
                 return None
-            data = self._file(key).read_bytes()
-            begin = len(_MAGIC) + _DIGEST
-            content = memoryview(data)[begin:]
-            if data[: len(_MAGIC)] != _MAGIC or hashlib.sha256(content).digest() != data[len(_MAGIC) : begin]:
-                return None
-            size = int.from_bytes(content[:4], "little")
-            return Entry(json.loads(bytes(content[4 : 4 + size])), bytes(content[4 + size :]))
-        except (OSError, ValueError):
+            file = self._file(key)
+            with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                end = len(data) - _END.size
+                mark, size, checksum = _END.unpack_from(data, max(end, 0))
+                with memoryview(data) as whole, whole[:end] as content:
+                    if mark != _MARK or zlib.crc32(content) != checksum:
+                        return None
+                return Entry(file, json.loads(data[end - size : end]))
+        except (OSError, ValueError, struct.error):
             return None
 
-    def store(self, key: str, entry: Entry) -> bool:
-        """Keep `entry` under `key`; False where the directory cannot be used."""
-        notes = json.dumps(entry.notes).encode()
-        content = len(notes).to_bytes(4, "little") + notes + entry.code
+    def store(self, key: str, notes: Mapping[str, Any], code: bytes) -> bool:
+        """Keep `code` and `notes` under `key`; False where the directory cannot be used."""
+        written = json.dumps(notes).encode()
+        checksum = zlib.crc32(written, zlib.crc32(code))
         temporary: str | None = None
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,7 +87,7 @@ class Cache:
                 return False
             handle, temporary = tempfile.mkstemp(dir=self.directory, prefix=".new-")
             with os.fdopen(handle, "wb") as file:
-                file.write(_MAGIC + hashlib.sha256(content).digest() + content)
+                file.writelines([code, written, _END.pack(_MARK, len(written), checksum)])
             Path(temporary).replace(self._file(key))
         except OSError:
             if temporary:

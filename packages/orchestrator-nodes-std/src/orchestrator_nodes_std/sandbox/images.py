@@ -114,11 +114,11 @@ class Images(Generic[K]):
         entry = self._cache.load(key)
         if entry:
             with contextlib.suppress(wasmtime.WasmtimeError):
-                return wasmtime.Module.deserialize(engine, entry.code), entry.notes
+                return wasmtime.Module.deserialize_file(engine, str(entry.file)), entry.notes
         _log.warning("the sandbox compiles %s, once on this machine", kind.title)
         begin = time.monotonic()
         image, notes = kind.image(parallel=os.getpid() == self._first)
         module = wasmtime.Module(engine, image)
-        self._cache.store(key, cache.Entry(notes, bytes(module.serialize())))
+        self._cache.store(key, notes, bytes(module.serialize()))
         _log.warning("the sandbox has compiled %s in %.0f s", kind.title, time.monotonic() - begin)
         return module, notes

@@ -204,14 +204,14 @@ class FirstState:
     Half of it is empty (the guest's stack, room for logs), and clearing takes a third of the time of copying.
     """
 
-    _PAGE = 4096
-    _GAP = 16 * _PAGE  # an empty stretch that is shorter is copied along: each piece costs something, too
+    _PAGE = 16 * 1024
+    _GAP = 4 * _PAGE  # an empty stretch that is shorter is copied along: each piece costs something, too
 
     def __init__(self, memory: bytes) -> None:
         """Keep `memory`."""
         self.size = len(memory)
-        self._kept = ctypes.create_string_buffer(memory, self.size)
-        source = ctypes.addressof(self._kept)
+        self.memory = memory
+        source = ctypes.cast(ctypes.c_char_p(memory), ctypes.c_void_p).value or 0
         self._copied = [(at, source + at, size) for at, size in self._full(memory)]
         ends = [at + size for at, _, size in self._copied]
         begins = [at for at, _, _ in self._copied]

@@ -246,7 +246,8 @@ class _Maker:
         regions = {
             "stack": _STACK_SLACK + MAX_STACK,
             "inbox": INBOX,
-            "length": _CELLS.size + _LOGS,
+            "logs": _LOGS,
+            "length": _CELLS.size,
             "arguments": 24,
             "job": 8,
             "now": 8,
@@ -259,7 +260,6 @@ class _Maker:
         # Side by side, so that one read tells the host what there is to read.
         for number, name in enumerate(("needs", "answer", "request"), 1):
             self.notes[name] = self.notes["length"] + 4 * number
-        self.notes["logs"] = self.notes["length"] + _CELLS.size
         guest.write(self.notes["inbox"].to_bytes(4, "little"), self.notes["request"])
         self.notes["file"] = self._staged(b"input", keep=True)
 
