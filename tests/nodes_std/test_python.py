@@ -312,3 +312,6 @@ def test_without_its_runtime_python_says_what_to_install(monkeypatch, tmp_path):
     with Python(cache_dir=tmp_path) as runtime, pytest.raises(SandboxError, match="pip install") as caught:
         runtime.run("return 1", {"input": None}, seed=1, now=NOW)
     assert caught.value.code == "not_installed"
+    [fault] = Engine().validate(workflow("return 1"))
+    assert fault.place == "$.nodes[0].config.language"
+    assert "pip install" in fault.message

@@ -185,7 +185,8 @@ class _Check:
             language.check(source, expression=False)
         except LanguageError as error:
             line = f" (line {error.line} of the source)" if error.line else ""
-            yield Fault(f"{error.message}{line}", f"{place}.source")
+            field = "language" if error.code == "not_installed" else "source"
+            yield Fault(f"{error.message}{line}", f"{place}.{field}")
 
     def _group(self, node: Node, kind: NodeType, place: str, *, depth: int, items: bool) -> Iterator[Fault]:
         # What steers a group is fixed when the execution starts: nothing but `until` is a template.
