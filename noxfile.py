@@ -11,13 +11,14 @@ nox.needs_version = ">=2024.10"
 
 CORE = "packages/orchestrator-core"
 STD = "packages/orchestrator-nodes-std"
+SERVER = "packages/orchestrator-server"
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
 def install(session: nox.Session, *groups: str) -> None:
     """The packages as they are here, and what the groups of pyproject.toml name."""
     wanted = [name for group in groups for name in nox.project.dependency_groups(PROJECT, group)]
-    session.install("-q", "-e", f"{CORE}[cli,testing]", "-e", f"{STD}[python]", *wanted)
+    session.install("-q", "-e", f"{CORE}[cli,testing]", "-e", f"{STD}[python]", "-e", f"{SERVER}[postgresql]", *wanted)
 
 
 @nox.session
@@ -32,7 +33,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check types: mypy strict and pyright, on the packages and on what the public API promises."""
     install(session, "types", "tests")
-    session.run("mypy", f"{CORE}/src", f"{STD}/src", "tests/typing")
+    session.run("mypy", f"{CORE}/src", f"{STD}/src", f"{SERVER}/src", "tests/typing")
     # Told its interpreter: it would take a .venv in this folder for it.
     session.run("basedpyright", "--pythonpath", str(Path(session.bin) / "python"))
 

@@ -27,6 +27,7 @@ from orchestrator_core import (
 from orchestrator_core.cli.app import make_cli
 from orchestrator_core.codec import dump_json, wire_name
 from orchestrator_core.yaml_text import dump_yaml
+from orchestrator_server import errors as server_errors
 
 __all__ = [
     "command_page",
@@ -318,7 +319,8 @@ def error_page() -> str:
     ]
     classes = {
         kind.code: kind
-        for kind in vars(errors).values()
+        for module in (errors, server_errors)
+        for kind in vars(module).values()
         if inspect.isclass(kind) and issubclass(kind, OrchestratorError)
     }
     for code, entry in codes["errors"].items():

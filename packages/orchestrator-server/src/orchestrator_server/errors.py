@@ -1,0 +1,45 @@
+"""What a store can answer beside a result. Each is an :class:`~orchestrator_core.OrchestratorError` with a stable code."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from orchestrator_core.errors import Conflict, OrchestratorError
+
+__all__ = ["Conflict", "Exists", "ForeignTenant", "Invalid", "NotFound", "SchemaVersion", "Unavailable"]
+
+
+class NotFound(OrchestratorError):  # noqa: N818 - named after the fact, as Conflict is
+    """There is no such thing for this tenant, whoever else may have one."""
+
+    code: ClassVar[str] = "not_found"
+
+
+class Exists(OrchestratorError):  # noqa: N818 - as above
+    """There is one already: an id, a name, or a webhook's method and path is taken."""
+
+    code: ClassVar[str] = "exists"
+
+
+class Invalid(OrchestratorError):  # noqa: N818 - as above
+    """An id, a name or a cursor of a shape that no store takes; nothing was looked up."""
+
+    code: ClassVar[str] = "invalid"
+
+
+class ForeignTenant(OrchestratorError):  # noqa: N818 - as above
+    """A store that is bound to one tenant was asked for another."""
+
+    code: ClassVar[str] = "foreign_tenant"
+
+
+class Unavailable(OrchestratorError):  # noqa: N818 - as above
+    """The database does not answer, or its disk is full. What was asked may or may not have happened; ask again."""
+
+    code: ClassVar[str] = "unavailable"
+
+
+class SchemaVersion(OrchestratorError):  # noqa: N818 - as above
+    """The database was made by another version of this package; the text says what to run."""
+
+    code: ClassVar[str] = "schema_version"

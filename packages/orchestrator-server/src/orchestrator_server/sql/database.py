@@ -1,0 +1,189 @@
+"""One database: its engine, its transactions, its writer.
+
+Every transaction says for whom it is (:class:`Scope`). On PostgreSQL that sets the role, the tenant for row-level
+security, and the schema, for this transaction only; on SQLite there is nothing to set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import attrs
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection
+
+from orchestrator_server.errors import Invalid, NotFound
+from orchestrator_server.sql.faults import translated
+from orchestrator_server.sql.hop import Reply, Threads
+from orchestrator_server.sql.writer import Append, Lane, PostgresLane, SqliteLane, Work
+
+__all__ = ["QUEUE_ROLE", "SYSTEM", "TENANT_ROLE", "Database", "Scope", "make_engine"]
+
+Value = TypeVar("Value")
+
+# Roles of PostgreSQL that cannot log in: what a transaction may do, whoever has opened the connection.
+TENANT_ROLE = "orchestrator_tenant"
+QUEUE_ROLE = "orchestrator_queue"
+
+_PAGES_BEFORE_CHECKPOINT = 4000
+_BUSY = 10.0  # seconds that SQLite waits for another process
+_LANES = 4  # writers on one PostgreSQL; each tenant has one of them
+
+
+@attrs.frozen
+class Scope:
+    """For whom a transaction is. ``role`` ``None`` is the owner of the tables: only for what is the system's."""
+
+    role: str | None = None
+    tenant: str = ""
+    schema: str | None = None
+
+    @property
+    def settings(self) -> tuple[str, tuple[str, ...]]:
+        """A statement for PostgreSQL and its values. All of it ends with the transaction."""
+        parts, values = ["set_config('app.tenant', %s, true)"], [self.tenant]
+        if self.schema is not None:
+            parts.append("set_config('search_path', %s, true)")
+            values.append(f'"{self.schema}"')
+        if self.role is not None:
+            parts.append("set_config('role', %s, true)")
+            values.append(self.role)
+        return f"SELECT {', '.join(parts)}", tuple(values)
+
+
+SYSTEM = Scope()
+
+
+class Database:
+    """A database and the threads that work on it.
+
+    Args:
+        url: Which.
+        threads: Where reading is done, shared with other databases.
+        patience: Seconds for which an append waits for a database that does not answer.
+    """
+
+    def __init__(self, url: URL, threads: Threads, *, patience: float = 45.0) -> None:
+        self.engine = make_engine(url)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self._threads = threads
+        self._patience = patience
+        self._lanes: dict[int, Lane] = {}
+        self._lock = threading.Lock()
+        self.closed = False
+
+    async def read(self, scope: Scope, work: Callable[[Connection], Value]) -> Value:
+        """What ``work`` reads in a transaction of its own, in a thread."""
+        return await self._threads.run(lambda: self.read_now(scope, work))
+
+    def read_now(self, scope: Scope, work: Callable[[Connection], Value]) -> Value:
+        """The same, in this thread."""
+        with translated(), self._begin(scope) as connection:
+            return work(connection)
+
+    async def write(self, scope: Scope, work: Callable[[Connection], Value]) -> Value:
+        """What ``work`` returns, done and committed; an exception undoes it.
+
+        On SQLite it goes through the writer, like everything that is written: two connections that wait for one lock do
+        not wait fairly.
+        """
+        if not self.is_sqlite:
+            return await self._threads.run(lambda: self.write_now(scope, work))
+        job = Work(work, Reply())
+        self._lane(scope.tenant).submit(job)
+        result: Value = await job.reply.wait()
+        return result
+
+    def write_now(self, scope: Scope, work: Callable[[Connection], Value]) -> Value:
+        """The same, in this thread."""
+        with translated(), self._begin(scope, write=True) as connection:
+            return work(connection)
+
+    async def append(self, job: Append) -> None:
+        """Hand an append to the writer and wait until it is committed."""
+        self._lane(job.scope.tenant).submit(job)
+        await job.reply.wait()
+
+    def close(self) -> None:
+        """Commit what was handed in, end the writers, close the connections. Blocks until then."""
+        with self._lock:
+            self.closed = True
+            lanes = [*self._lanes.values()]
+        for lane in lanes:
+            lane.close()
+        self.engine.dispose()
+
+    def _lane(self, tenant: str) -> Lane:
+        number = 0 if self.is_sqlite else hash(tenant) % _LANES
+        with self._lock:
+            if self.closed:
+                raise NotFound("there is no such tenant any more, or its storage was closed")
+            lane = self._lanes.get(number)
+            if lane is None:
+                make = SqliteLane if self.is_sqlite else PostgresLane
+                lane = self._lanes[number] = make(self.engine, patience=self._patience)
+            return lane
+
+    @contextlib.contextmanager
+    def _begin(self, scope: Scope, *, write: bool = False) -> Iterator[Connection]:
+        if self.closed:
+            raise NotFound("there is no such tenant any more, or its storage was closed")
+        with self.engine.connect() as connection:
+            if self.is_sqlite:
+                if write:
+                    connection = connection.execution_options(immediate=True)  # noqa: PLW2901 - the same connection
+                with connection.begin():
+                    yield connection
+                return
+            with connection.begin():
+                connection.exec_driver_sql(*scope.settings)
+                yield connection
+
+
+def make_engine(url: URL) -> sa.Engine:
+    """An engine with the settings that durability needs."""
+    if url.get_backend_name() == "sqlite":
+        engine = sa.create_engine(
+            url, connect_args={"timeout": _BUSY, "check_same_thread": False}, pool_size=4, max_overflow=16
+        )
+        event.listen(engine, "connect", _on_sqlite_connect)
+        event.listen(engine, "begin", _on_sqlite_begin)
+        return engine
+    if url.get_backend_name() == "postgresql":
+        driver = url.set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(driver, pool_size=4, max_overflow=12, pool_pre_ping=True, pool_recycle=1800)
+        event.listen(engine, "connect", _on_postgresql_connect)
+        return engine
+    raise Invalid(f"database: {url.get_backend_name()!r} is not supported: use sqlite or postgresql")
+
+
+def _on_sqlite_connect(connection: sqlite3.Connection, record: object) -> None:  # noqa: ARG001 - SQLAlchemy's signature
+    # The driver would begin transactions by itself, and not where we want them: see `_on_sqlite_begin`.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"wal_autocheckpoint={_PAGES_BEFORE_CHECKPOINT}",
+        "journal_size_limit=67108864",
+        "cache_size=-16384",
+        "temp_store=MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _on_postgresql_connect(connection: Any, record: object) -> None:  # noqa: ARG001 - as above
+    # Some servers are set up to acknowledge before they sync; what is stricter stays.
+    setting = "synchronous_commit"
+    connection.execute(f"SELECT set_config('{setting}', 'on', false) WHERE current_setting('{setting}') = 'off'")
+    connection.commit()
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    immediate = connection.get_execution_options().get("immediate")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

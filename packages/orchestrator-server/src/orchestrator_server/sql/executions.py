@@ -1,0 +1,291 @@
+"""Executions, their journal and their inbox in SQL. See the protocols in :mod:`orchestrator_server.storage`."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import attrs
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from orchestrator_core.events import Event, ExecutionStarted
+from orchestrator_core.types import Json
+from orchestrator_server import wire
+from orchestrator_server.cursors import cursor_of, place_of
+from orchestrator_server.errors import ForeignTenant, NotFound
+from orchestrator_server.records import (
+    POISONED,
+    Created,
+    ExecutionQuery,
+    ExecutionRow,
+    Message,
+    NewExecution,
+    Outcome,
+    Page,
+    check_execution_id,
+    check_message,
+    check_new,
+    poisoned,
+)
+from orchestrator_server.sql import statements
+from orchestrator_server.sql.bound import Bound
+from orchestrator_server.sql.hop import Reply
+from orchestrator_server.sql.statements import by_index, execution_row, loader
+from orchestrator_server.sql.tables import (
+    executions,
+    idempotency,
+    inbox,
+    journal,
+    now,
+    outcomes,
+    payload_uses,
+    payloads,
+)
+from orchestrator_server.sql.writer import Append
+
+__all__ = ["Executions", "Inbox", "SqlJournal", "forget"]
+
+_UNFINISHED = ("running", "waiting")
+
+
+@attrs.frozen
+class Executions:
+    """See :class:`~orchestrator_server.storage.Executions`."""
+
+    _bound: Bound
+
+    async def create(self, new: NewExecution) -> Created:
+        check_new(new)
+        tenant, encoded = self._bound.tenant, wire.encode_events([new.event])
+        created = await self._bound.write(lambda connection: statements.create(connection, tenant, new, encoded))
+        if created.new and created.claim is None:
+            self._bound.ring()
+        return created
+
+    async def get(self, execution_id: str) -> ExecutionRow | None:
+        where = self._one(execution_id)
+
+        def work(connection: Connection) -> ExecutionRow | None:
+            row = connection.execute(sa.select(executions).where(*where)).one_or_none()
+            return None if row is None else execution_row(row)
+
+        return await self._bound.read(work)
+
+    def _one(self, execution_id: str) -> tuple[Any, Any]:
+        return executions.c.tenant == self._bound.tenant, executions.c.id == check_execution_id(execution_id)
+
+    async def list(self, query: ExecutionQuery) -> Page:
+        place = place_of(query)
+        down = query.sort.startswith("-")
+        # A stretch of an index for each status: what is asked for of several is merged, not filtered.
+        statuses: Sequence[str | None] = sorted({*query.statuses}) or [None]
+        if query.sort.endswith("finished_at"):
+            statuses = [status for status in statuses if status not in _UNFINISHED]  # none of them has that time
+        wanted = [_page(self._bound.tenant, query, place, status) for status in statuses]
+
+        def work(connection: Connection) -> Sequence[ExecutionRow]:
+            by_index(connection)
+            pages = [[execution_row(row) for row in connection.execute(statement)] for statement in wanted]
+            return [*heapq.merge(*pages, key=key, reverse=down)]
+
+        def key(row: ExecutionRow) -> tuple[float, str]:
+            at = row.created_at if query.sort.endswith("created_at") else row.finished_at
+            return at or 0.0, row.id
+
+        rows = await self._bound.read(work)
+        shown = tuple(rows[: query.limit])
+        return Page(shown, cursor_of(query, shown[-1]) if len(rows) > query.limit else None)
+
+    async def outcome(self, execution_id: str) -> Outcome | None:
+        tenant, where = self._bound.tenant, self._one(execution_id)
+        mine = (outcomes.c.tenant == tenant, outcomes.c.execution == execution_id)
+
+        def work(connection: Connection) -> Outcome | None:
+            code = connection.execute(sa.select(executions.c.error_code).where(*where)).scalar_one_or_none()
+            if code == POISONED:
+                return poisoned()
+            row = connection.execute(sa.select(outcomes.c.data, outcomes.c.refs).where(*mine)).one_or_none()
+            return None if row is None else wire.decode_outcome(row.data, row.refs, loader(connection, tenant))
+
+        return await self._bound.read(work)
+
+    async def prune(self, finished_before: float, *, limit: int = 500) -> int:
+        tenant = self._bound.tenant
+
+        def work(connection: Connection) -> int:
+            old = (
+                sa.select(executions.c.id)
+                .where(executions.c.tenant == tenant, executions.c.finished_at < finished_before)
+                .order_by(executions.c.finished_at, executions.c.id)
+                .limit(limit)
+            )
+            return forget(connection, tenant, [*connection.execute(old).scalars()])
+
+        return await self._bound.write(work)
+
+    async def delete(self, execution_id: str) -> bool:
+        check_execution_id(execution_id)
+        tenant = self._bound.tenant
+        return await self._bound.write(lambda connection: forget(connection, tenant, [execution_id])) == 1
+
+
+def _page(tenant: str, query: ExecutionQuery, place: tuple[float, str] | None, status: str | None) -> Any:
+    at = executions.c.created_at if query.sort.endswith("created_at") else executions.c.finished_at
+    down = query.sort.startswith("-")
+    statement = sa.select(executions).where(executions.c.tenant == tenant, at.is_not(None))
+    if query.workflow is not None:
+        statement = statement.where(executions.c.workflow == query.workflow)
+    if status is not None:
+        statement = statement.where(executions.c.status == status)
+    if query.since is not None:
+        statement = statement.where(at >= query.since)
+    if query.before is not None:
+        statement = statement.where(at < query.before)
+    if place is not None:
+        row = sa.tuple_(at, executions.c.id)
+        statement = statement.where(row < place if down else row > place)
+    order = (at.desc(), executions.c.id.desc()) if down else (at, executions.c.id)
+    return statement.order_by(*order).limit(query.limit + 1)
+
+
+def forget(connection: Connection, tenant: str, ids: Sequence[str]) -> int:
+    """Remove executions and all they have. Returns how many there were."""
+    if not ids:
+        return 0
+    used = sa.select(payload_uses.c.hash).where(payload_uses.c.tenant == tenant, payload_uses.c.execution.in_(ids))
+    hashes = sorted({*connection.execute(used).scalars()})
+    # The row first: whoever appends meanwhile waits for it, and finds that there is none.
+    gone = connection.execute(sa.delete(executions).where(executions.c.tenant == tenant, executions.c.id.in_(ids)))
+    for table in (journal, outcomes, inbox, idempotency, payload_uses):
+        connection.execute(sa.delete(table).where(table.c.tenant == tenant, table.c.execution.in_(ids)))
+    if hashes:
+        mine = (payloads.c.tenant == tenant, payloads.c.hash.in_(hashes))
+        # Locked before the statement that looks for uses: it then sees those that came while it waited.
+        connection.execute(sa.select(payloads.c.hash).where(*mine).order_by(payloads.c.hash).with_for_update()).all()
+        use = sa.select(1).where(payload_uses.c.tenant == tenant, payload_uses.c.hash == payloads.c.hash)
+        connection.execute(sa.delete(payloads).where(*mine, ~use.exists()))
+    return gone.rowcount
+
+
+@attrs.frozen
+class SqlJournal:
+    """See :class:`~orchestrator_server.storage.StoreJournal`."""
+
+    _bound: Bound
+
+    def _check(self, tenant: str, execution_id: str) -> None:
+        if tenant != self._bound.tenant:
+            raise ForeignTenant("this journal belongs to another tenant")
+        check_execution_id(execution_id)
+
+    async def append(
+        self,
+        tenant: str,
+        execution_id: str,
+        expected_seq: int,
+        fence: int,
+        batch: Sequence[Event],
+        *,
+        nodes: Sequence[Json] | None = None,
+    ) -> None:
+        self._check(tenant, execution_id)
+        # Encoded here, in the event loop's thread: the writer's is busy with the disk, and a group waits for it.
+        encoded = wire.encode_events(batch)
+        ended = encoded.ended
+        first = batch[0] if batch else None
+        start = first if not expected_seq and isinstance(first, ExecutionStarted) else None
+        outcome = wire.encode_outcome(ended, nodes) if ended is not None else None
+        job = Append(self._bound.scope, execution_id, expected_seq, fence, encoded, start, outcome, Reply())
+        await self._bound.home.database.append(job)
+
+    async def read(self, tenant: str, execution_id: str, after: int = 0) -> Sequence[Event]:
+        self._check(tenant, execution_id)
+        first = max(0, after)
+        wanted = (
+            sa.select(journal.c.first, journal.c.data, journal.c.refs)
+            .where(journal.c.tenant == tenant, journal.c.execution == execution_id)
+            .where(journal.c.first + journal.c["count"] > first)
+            .order_by(journal.c.first)
+        )
+
+        def work(connection: Connection) -> Sequence[Event]:
+            rows = connection.execute(wanted).all()
+            load = loader(connection, tenant)
+            found = [event for row in rows for event in wire.decode_events(row.data, row.refs, load)]
+            return found[first - rows[0].first :] if rows else []
+
+        return await self._bound.read(work)
+
+
+@attrs.frozen
+class Inbox:
+    """See :class:`~orchestrator_server.storage.Inbox`."""
+
+    _bound: Bound
+
+    async def post(self, execution_id: str, message: Message) -> bool:
+        check_execution_id(execution_id)
+        check_message(message)
+        tenant, payload = self._bound.tenant, wire.to_text(message.payload)
+
+        def work(connection: Connection) -> bool:
+            where = (executions.c.tenant == tenant, executions.c.id == execution_id)
+            # Locked: whoever gives the execution back waits, and then sees the message.
+            row = connection.execute(sa.select(executions).where(*where).with_for_update()).one_or_none()
+            if row is None:
+                raise NotFound(f"there is no execution {execution_id!r}")
+            if row.status not in _UNFINISHED or not _leave(connection, tenant, execution_id, message, payload):
+                return False
+            if row.queued:
+                waits = sa.or_(executions.c.wake_at.is_(None), executions.c.wake_at > now())
+                free = (executions.c.worker.is_(None), waits)
+                connection.execute(sa.update(executions).where(*where, *free).values(wake_at=now()))
+            return True
+
+        left = await self._bound.write(work)
+        if left:
+            self._bound.ring()
+        return left
+
+    async def messages(self, execution_id: str) -> Sequence[Message]:
+        mine = self._mine(execution_id)
+
+        def work(connection: Connection) -> Sequence[Message]:
+            rows = connection.execute(sa.select(inbox).where(*mine).order_by(inbox.c.position)).all()
+            return [
+                Message(row.id, row.kind, row.path, row.name, wire.from_text(row.payload), row.created_at)
+                for row in rows
+            ]
+
+        return await self._bound.read(work)
+
+    async def discard(self, execution_id: str, ids: Collection[str]) -> None:
+        mine = self._mine(execution_id)
+        if ids:
+            gone = sa.delete(inbox).where(*mine, inbox.c.id.in_([*ids]))
+            await self._bound.write(lambda connection: connection.execute(gone) and None)
+
+    def _mine(self, execution_id: str) -> tuple[Any, Any]:
+        return inbox.c.tenant == self._bound.tenant, inbox.c.execution == check_execution_id(execution_id)
+
+
+def _leave(connection: Connection, tenant: str, execution_id: str, message: Message, payload: str) -> bool:
+    """Leave a message behind those that are there. Returns whether none with its id was."""
+    last = sa.select(sa.func.coalesce(sa.func.max(inbox.c.position), 0) + 1).where(
+        inbox.c.tenant == tenant, inbox.c.execution == execution_id
+    )
+    values = {
+        "tenant": tenant,
+        "execution": execution_id,
+        "id": message.id,
+        "position": last.scalar_subquery(),
+        "kind": message.kind,
+        "path": message.path,
+        "name": message.name,
+        "payload": payload,
+        "created_at": now(),
+    }
+    made = connection.execute(statements.insert(connection, inbox).values(values).on_conflict_do_nothing())
+    return made.rowcount == 1

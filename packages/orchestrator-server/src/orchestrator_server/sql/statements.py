@@ -1,0 +1,323 @@
+"""What is written together with events: the frequent statements as text, the others through SQLAlchemy.
+
+All of them run inside somebody's transaction, in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from orchestrator_core.events import Event, ExecutionStarted
+from orchestrator_server import wire
+from orchestrator_server.errors import Conflict, Exists
+from orchestrator_server.records import Claim, Created, ExecutionRow, NewExecution
+from orchestrator_server.sql.tables import (
+    executions,
+    idempotency,
+    inbox,
+    journal,
+    now,
+    outcomes,
+    payload_uses,
+    payloads,
+)
+
+__all__ = [
+    "APPEND",
+    "INSERT_EVENTS",
+    "JOURNAL_COLUMNS",
+    "MOVE",
+    "by_index",
+    "create",
+    "database_time",
+    "execution_row",
+    "extras",
+    "insert",
+    "judge",
+    "loader",
+    "store_large",
+]
+
+# SQLite: one execution moves on, then its events are stored.
+MOVE = (
+    "UPDATE executions SET seq = seq + ?, fence = ?, claims = 0 WHERE tenant = ? AND id = ? AND seq = ? AND fence <= ?"
+)
+JOURNAL_COLUMNS: tuple[str, ...] = ("tenant", "execution", "first", "count", "fence", "data", "refs")
+INSERT_EVENTS = f"INSERT INTO journal ({', '.join(JOURNAL_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
+
+# PostgreSQL: the same for a whole group in one statement, which says whom it has moved. The order of ids is the order of
+# locks, so that two processes do not wait for each other.
+APPEND = """
+WITH given AS MATERIALIZED (
+  SELECT * FROM unnest(%s::text[], %s::bigint[], %s::int[], %s::bigint[], %s::text[], %s::text[])
+    AS g (id, seq, number, fence, data, refs)
+  ORDER BY id
+), moved AS (
+  UPDATE executions AS e SET seq = e.seq + g.number, fence = g.fence, claims = 0
+    FROM given AS g
+    WHERE e.tenant = %s AND e.id = g.id AND e.seq = g.seq AND e.fence <= g.fence
+    RETURNING e.id
+), stored AS (
+  INSERT INTO journal (tenant, execution, first, count, fence, data, refs)
+    SELECT %s, g.id, g.seq, g.number, g.fence, g.data, g.refs
+      FROM given AS g JOIN moved AS m ON m.id = g.id WHERE g.number > 0
+)
+SELECT id FROM moved
+"""
+
+
+class Appended(Protocol):
+    """See :class:`orchestrator_server.sql.writer.Append`."""
+
+    @property
+    def key(self) -> tuple[str, str]: ...
+    @property
+    def expected(self) -> int: ...
+    @property
+    def fence(self) -> int: ...
+    @property
+    def encoded(self) -> wire.Encoded: ...
+    @property
+    def start(self) -> ExecutionStarted | None: ...
+    @property
+    def outcome(self) -> wire.Text | None: ...
+
+
+def insert(connection: Connection, table: sa.Table) -> Any:
+    """An ``INSERT`` that knows ``ON CONFLICT``, and says how many rows it made."""
+    made: Any = sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    return made.execution_options(preserve_rowcount=True)
+
+
+def database_time(connection: Connection) -> float:
+    """The database's clock."""
+    time: float = connection.execute(sa.select(now())).scalar_one()
+    return time
+
+
+def by_index(connection: Connection) -> None:
+    """Read what follows in this transaction in the order of an index.
+
+    A table that was filled quickly has no statistics yet, and PostgreSQL then sorts all of it for one page.
+    """
+    if connection.dialect.name == "postgresql":
+        settings = "set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)"
+        connection.exec_driver_sql(f"SELECT {settings}")
+
+
+def execution_row(row: Any) -> ExecutionRow:
+    """A row of ``executions``."""
+    return ExecutionRow(**{name: row._mapping[name] for name in _FIELDS})  # noqa: SLF001 - SQLAlchemy's public name
+
+
+_FIELDS = tuple(column.name for column in executions.c if column.name != "tenant")
+
+
+def judge(connection: Connection, job: Appended) -> bool:
+    """What to make of an append that did not fit the row.
+
+    Returns:
+        Whether it begins an execution, whose row now is there: its events are to be stored. If not, it had been
+        committed before: somebody has lost the reply.
+
+    Raises:
+        Conflict: Neither.
+    """
+    tenant, execution = job.key
+    where = (executions.c.tenant == tenant, executions.c.id == execution)
+    row = connection.execute(sa.select(executions.c.seq, executions.c.fence).where(*where)).one_or_none()
+    if row is None:
+        if job.start is None:
+            raise Conflict(f"{execution}: there is no such execution")
+        made = connection.execute(insert(connection, executions).values(_begun(job)).on_conflict_do_nothing())
+        if made.rowcount != 1:
+            raise Conflict(f"{execution}: somebody else has begun it")
+        return True
+    if job.fence < row.fence:
+        raise Conflict(f"{execution}: fence {job.fence} is older than {row.fence}: another worker has taken over")
+    if job.fence == row.fence and _stands(connection, job):
+        return False
+    raise Conflict(f"{execution}: expected {job.expected} events, there are {row.seq}")
+
+
+def _begun(job: Appended) -> dict[str, Any]:
+    """The row of an execution that begins by an append: driven by whoever appends, not by the queue."""
+    tenant, execution = job.key
+    start = job.start
+    assert start is not None  # noqa: S101 - its only caller has looked
+    return {
+        "tenant": tenant,
+        "id": execution,
+        "workflow": start.workflow,
+        "version": start.version,
+        "status": "running",
+        "created_at": start.at,
+        "seq": job.encoded.count,
+        "fence": job.fence,
+        "claims": 0,
+        "queued": False,
+    }
+
+
+def _stands(connection: Connection, job: Appended) -> bool:
+    """Whether exactly these events stand at their place."""
+    tenant, execution = job.key
+    first, count, text = job.expected, job.encoded.count, job.encoded.text
+    rows = connection.execute(
+        sa.select(journal.c.first, journal.c["count"], journal.c.data, journal.c.refs)
+        .where(journal.c.tenant == tenant, journal.c.execution == execution)
+        .where(journal.c.first < first + count, journal.c.first + journal.c["count"] > first)
+        .order_by(journal.c.first)
+    ).all()
+    if len(rows) == 1 and rows[0][:] == (first, count, text.data, text.refs):
+        return True
+    if not rows or rows[0].first > first:
+        return False
+    load = loader(connection, tenant)
+    stored = [event for row in rows for event in wire.decode_events(row.data, row.refs, load)]
+    large = dict(text.large)
+    begin = first - rows[0].first
+    given: list[Event] = wire.decode_events(text.data, text.refs, lambda _: large)
+    return stored[begin : begin + count] == given
+
+
+def loader(connection: Connection, tenant: str) -> Callable[[Iterable[str]], Mapping[str, str]]:
+    """Reads large values by their hashes."""
+
+    def load(hashes: Iterable[str]) -> Mapping[str, str]:
+        wanted = sa.select(payloads.c.hash, payloads.c.data).where(
+            payloads.c.tenant == tenant, payloads.c.hash.in_([*hashes])
+        )
+        return {row.hash: row.data for row in connection.execute(wanted)}
+
+    return load
+
+
+def store_large(connection: Connection, tenant: str, execution: str, text: wire.Text) -> None:
+    """Store large values that the tenant does not have yet, and note who uses them."""
+    if not text.large:
+        return
+    rows = [{"tenant": tenant, "hash": digest, "data": data} for digest, data in sorted(text.large)]
+    statement = insert(connection, payloads)
+    if connection.dialect.name == "sqlite":
+        statement = statement.on_conflict_do_nothing()
+    else:
+        # Takes the row's lock, so that whoever prunes it meanwhile sees that it is used.
+        keep = {"hash": statement.excluded.hash}
+        statement = statement.on_conflict_do_update(index_elements=["tenant", "hash"], set_=keep)
+    connection.execute(statement, rows)
+    uses = [{"tenant": tenant, "execution": execution, "hash": digest} for digest, _ in text.large]
+    connection.execute(insert(connection, payload_uses).on_conflict_do_nothing(), uses)
+
+
+def extras(connection: Connection, job: Appended) -> None:
+    """What an append does beside storing its events, once it is known to hold."""
+    tenant, execution = job.key
+    encoded = job.encoded
+    store_large(connection, tenant, execution, encoded.text)
+    mine = (inbox.c.tenant == tenant, inbox.c.execution == execution)
+    if encoded.signals:
+        found = (inbox.c.kind == "signal", inbox.c.id.in_(encoded.signals))
+        connection.execute(sa.delete(inbox).where(*mine, *found))
+    if encoded.cancels:
+        found = (inbox.c.kind == "cancel", inbox.c.path.in_(encoded.cancels))
+        connection.execute(sa.delete(inbox).where(*mine, *found))
+    ended = encoded.ended
+    if ended is None or job.outcome is None:
+        return
+    connection.execute(
+        sa.update(executions)
+        .where(executions.c.tenant == tenant, executions.c.id == execution)
+        .values(
+            status=ended.status.value,
+            finished_at=ended.at,
+            error_code=ended.error.code if ended.error is not None else None,
+            worker=None,
+            wake_at=None,
+        )
+    )
+    store_large(connection, tenant, execution, job.outcome)
+    values = {"tenant": tenant, "execution": execution, "data": job.outcome.data, "refs": job.outcome.refs}
+    connection.execute(insert(connection, outcomes).values(values).on_conflict_do_nothing())
+    connection.execute(sa.delete(inbox).where(*mine))
+
+
+def create(connection: Connection, tenant: str, new: NewExecution, encoded: wire.Encoded) -> Created:
+    """Accept an execution: its row, its start event, its idempotency key.
+
+    Raises:
+        Exists: The id is taken by another execution.
+    """
+    event = new.event
+    if new.idempotency_key is not None:
+        given = {
+            "tenant": tenant,
+            "key": new.idempotency_key,
+            "execution": event.execution_id,
+            "fingerprint": new.fingerprint,
+        }
+        made = connection.execute(insert(connection, idempotency).values(given).on_conflict_do_nothing())
+        if made.rowcount != 1:
+            return _known(connection, tenant, new.idempotency_key, event.execution_id)
+    held = new.worker is not None
+    values = {
+        "tenant": tenant,
+        "id": event.execution_id,
+        "workflow": event.workflow,
+        "version": event.version,
+        "status": "running",
+        "created_at": event.at,
+        "parent": new.parent,
+        "seq": 1,
+        "fence": int(held),
+        "claims": int(held),
+        "worker": new.worker,
+        "wake_at": now() + (new.lease if held else new.due_in),
+        "queued": True,
+    }
+    statement = insert(connection, executions).values(values).on_conflict_do_nothing()
+    row = connection.execute(statement.returning(*executions.c)).one_or_none()
+    if row is None:
+        return _again(connection, tenant, new, encoded)
+    text = encoded.text
+    first = (tenant, event.execution_id, 0, 1, 0, text.data, text.refs)
+    connection.execute(sa.insert(journal).values(dict(zip(JOURNAL_COLUMNS, first, strict=True))))
+    store_large(connection, tenant, event.execution_id, text)
+    made_row = execution_row(row)
+    claim = None
+    if new.worker is not None:
+        until = made_row.wake_at or 0.0
+        claim = Claim(tenant, made_row.id, made_row.workflow, made_row.version, new.worker, 1, 1, 1, until)
+    return Created(made_row, True, new.fingerprint, claim)
+
+
+def _known(connection: Connection, tenant: str, key: str, execution_id: str) -> Created:
+    """The execution that an idempotency key has made already."""
+    used = connection.execute(
+        sa.select(idempotency.c.execution, idempotency.c.fingerprint).where(
+            idempotency.c.tenant == tenant, idempotency.c.key == key
+        )
+    ).one()
+    where = (executions.c.tenant == tenant, executions.c.id == used.execution)
+    row = connection.execute(sa.select(executions).where(*where)).one()
+    return Created(execution_row(row), used.execution == execution_id, used.fingerprint)
+
+
+def _again(connection: Connection, tenant: str, new: NewExecution, encoded: wire.Encoded) -> Created:
+    """The id is there: by the same call, whose reply was lost, or by another."""
+    execution_id = new.event.execution_id
+    stands = connection.execute(
+        sa.select(journal.c["count"], journal.c.data, journal.c.refs).where(
+            journal.c.tenant == tenant, journal.c.execution == execution_id, journal.c.first == 0
+        )
+    ).one_or_none()
+    if stands is None or stands[:] != (1, encoded.text.data, encoded.text.refs):
+        raise Exists(f"there is an execution {execution_id} already")
+    where = (executions.c.tenant == tenant, executions.c.id == execution_id)
+    row = connection.execute(sa.select(executions).where(*where)).one()
+    return Created(execution_row(row), True, new.fingerprint)

@@ -1,0 +1,374 @@
+"""Group commit: one thread takes all appends that are waiting and commits them together.
+
+An append waits for a sync of the disk, which costs more than everything else together; so all that have come while the
+last one was going on share the next. Each is judged alone: its own count of events, its own fence. What is wrong with one
+takes out that one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import attrs
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.engine import Connection
+
+from orchestrator_core.events import ExecutionStarted
+from orchestrator_server import wire
+from orchestrator_server.errors import Unavailable
+from orchestrator_server.sql import statements
+from orchestrator_server.sql.faults import lost, translate
+from orchestrator_server.sql.hop import Reply, answer
+from orchestrator_server.sql.tables import journal
+
+__all__ = ["Append", "Lane", "PostgresLane", "SqliteLane", "Work"]
+
+_MOST = 256
+_MOST_CHARACTERS = 4 * 1024 * 1024
+_IDLE = 20.0
+_BACK_OFF = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class ScopeLike(Protocol):
+    """See :class:`orchestrator_server.sql.database.Scope`."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def settings(self) -> tuple[str, tuple[str, ...]]: ...
+
+
+@attrs.define(eq=False)
+class Append:
+    """Events for one execution."""
+
+    scope: ScopeLike
+    execution: str
+    expected: int
+    fence: int
+    encoded: wire.Encoded
+    start: ExecutionStarted | None  # the batch begins an execution that nobody has created
+    outcome: wire.Text | None
+    reply: Reply
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Which execution."""
+        return self.scope.tenant, self.execution
+
+    @property
+    def size(self) -> int:
+        """Characters that it brings."""
+        return self.encoded.text.size + (self.outcome.size if self.outcome is not None else 0)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is nothing but events."""
+        encoded = self.encoded
+        return self.outcome is None and not (encoded.text.large or encoded.signals or encoded.cancels)
+
+
+@attrs.define(eq=False)
+class Work:
+    """Anything else that is written on SQLite."""
+
+    run: Callable[[Connection], Any]
+    reply: Reply
+    size: int = 0
+
+
+Job = Append | Work
+Answer = tuple[Reply, Any, BaseException | None]
+
+
+class Lane:
+    """A writer: one queue, one thread, one connection. The thread begins when there is something to do.
+
+    Args:
+        engine: Where to connect.
+        patience: Seconds for which a group is tried again while the database does not answer.
+    """
+
+    def __init__(self, engine: sa.Engine, *, patience: float) -> None:
+        self._engine = engine
+        self._patience = patience
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._held: list[Job] = []  # taken from the queue, but not into the last group
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._expected = 1  # how many came in the last groups
+        self._pace = 0.0  # seconds that a commit takes
+
+    def submit(self, job: Job) -> None:
+        """Hand in a job. Its reply is given when it is committed, or has failed."""
+        with self._lock:
+            if self._closed:
+                raise Unavailable("this storage is closed")
+            self._queue.put(job)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="orchestrator-writer", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Commit what was handed in and end. Blocks until then."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+            if thread is not None:
+                self._queue.put(None)
+        if thread is not None:
+            thread.join()
+
+    # --- for the two kinds --------------------------------------------------------------------------------------------
+
+    def commit(self, group: Sequence[Job]) -> Iterable[Answer]:
+        """Commit a group in one transaction. Raising means that nothing was committed, as far as is known."""
+        raise NotImplementedError
+
+    def disconnect(self) -> None:
+        """Give the connection back."""
+        raise NotImplementedError
+
+    def together(self, job: Job, group: Sequence[Job]) -> bool:
+        """Whether a job may be in one transaction with a group."""
+        raise NotImplementedError
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while (group := self._gather()) is not None:
+            began = time.perf_counter()
+            answers = self._settle(group)
+            self._pace += ((time.perf_counter() - began) - self._pace) / 8
+            self._expected = max(len(group), (self._expected + len(group)) // 2)
+            answer(answers)
+            del group, answers
+
+    def _gather(self) -> list[Job] | None:
+        """The next group; ``None`` when there is nothing more to do.
+
+        Who was answered just now needs a moment to come back: the group waits for as many as came before, at most
+        half as long as a commit takes.
+        """
+        group: list[Job] = []
+        seen: set[Any] = set()
+        size = 0
+        held, self._held = self._held, []
+        for kept in held:
+            size += self._admit(kept, group, seen)
+        deadline = 0.0
+        job: Job | None
+        while len(group) < _MOST and size < _MOST_CHARACTERS:
+            try:
+                if group:
+                    if len(group) >= self._expected or self._queue.qsize():
+                        job = self._queue.get_nowait()
+                    else:
+                        if not deadline:
+                            deadline = time.perf_counter() + self._pace / 2
+                        job = self._queue.get(timeout=max(0.0, deadline - time.perf_counter()))
+                else:
+                    job = self._queue.get(timeout=_IDLE)
+            except queue.Empty:
+                if group:
+                    break
+                if self._retire():
+                    return None
+                continue
+            if job is None:
+                # Closing: nothing comes after this.
+                if group:
+                    self._queue.put(None)
+                    break
+                self._leave()
+                return None
+            size += self._admit(job, group, seen)
+        return group
+
+    def _leave(self) -> None:
+        with contextlib.suppress(Exception):
+            self.disconnect()
+
+    def _retire(self) -> bool:
+        # Before anybody can start another thread, which will make a connection of its own.
+        self._leave()
+        with self._lock:
+            if not self._queue.empty():
+                return False
+            self._thread = None
+            return True
+
+    def _admit(self, job: Job, group: list[Job], seen: set[Any]) -> int:
+        key = job.key if isinstance(job, Append) else None
+        if (key is not None and key in seen) or not self.together(job, group):
+            # One append of an execution in a group: the next must see what came of it.
+            self._held.append(job)
+            return 0
+        if key is not None:
+            seen.add(key)
+        group.append(job)
+        return job.size
+
+    def _settle(self, group: Sequence[Job]) -> list[Answer]:
+        until = time.monotonic() + self._patience
+        tries = 0
+        while True:
+            try:
+                return list(self.commit(group))
+            except Exception as error:  # noqa: BLE001 - it is answered to whoever asked
+                with contextlib.suppress(Exception):
+                    self.disconnect()
+                if lost(error):
+                    if time.monotonic() < until:
+                        time.sleep(_BACK_OFF[min(tries, len(_BACK_OFF) - 1)])
+                        tries += 1
+                        continue
+                elif len(group) > 1:
+                    # Something is wrong with one of them, nobody knows which: each on its own.
+                    return [item for job in group for item in self._settle([job])]
+                told = translate(error)
+                return [(job.reply, None, told) for job in group]
+
+
+class SqliteLane(Lane):
+    """The writer of a SQLite database: everything that is written goes through it."""
+
+    _connection: Connection | None = None
+
+    def together(self, job: Job, group: Sequence[Job]) -> bool:  # noqa: ARG002 - the base's signature
+        """Nothing sets a tenant per transaction here."""
+        return True
+
+    def disconnect(self) -> None:
+        """See the base."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def commit(self, group: Sequence[Job]) -> Iterable[Answer]:
+        """See the base."""
+        if self._connection is None:
+            self._connection = self._engine.connect().execution_options(immediate=True)
+        connection = self._connection
+        answers: list[Answer] = []
+        with connection.begin():
+            appends = [job for job in group if isinstance(job, Append)]
+            if appends:
+                answers += self._append(connection, appends)
+            answers += [_work(connection, job) for job in group if isinstance(job, Work)]
+        return answers
+
+    def _append(self, connection: Connection, appends: Sequence[Append]) -> Iterable[Answer]:
+        raw: Any = connection.connection.driver_connection
+        cursor = raw.cursor()
+        done: list[Append] = []
+        answers: list[Answer] = []
+        try:
+            for job in appends:
+                count = job.encoded.count
+                cursor.execute(
+                    statements.MOVE, (count, job.fence, job.scope.tenant, job.execution, job.expected, job.fence)
+                )
+                if cursor.rowcount == 1 or (judged := _judge(connection, job)) is None:
+                    done.append(job)
+                else:
+                    answers.append(judged)
+            cursor.executemany(statements.INSERT_EVENTS, [_row(job) for job in done if job.encoded.count])
+        finally:
+            cursor.close()
+        for job in done:
+            if not job.plain:
+                statements.extras(connection, job)
+            answers.append((job.reply, None, None))
+        return answers
+
+
+def _row(job: Append) -> tuple[Any, ...]:
+    text = job.encoded.text
+    return (job.scope.tenant, job.execution, job.expected, job.encoded.count, job.fence, text.data, text.refs)
+
+
+def _judge(connection: Connection, job: Append) -> Answer | None:
+    """What becomes of an append that did not fit. ``None``: it begins an execution, and its events are to be stored."""
+    try:
+        with connection.begin_nested():
+            return None if statements.judge(connection, job) else (job.reply, None, None)
+    except exc.OperationalError:
+        raise
+    except Exception as error:  # noqa: BLE001 - it is answered to whoever asked
+        return (job.reply, None, translate(error))
+
+
+def _work(connection: Connection, job: Work) -> Answer:
+    """Do it in a savepoint: what is wrong with it is its own."""
+    try:
+        with connection.begin_nested():
+            return (job.reply, job.run(connection), None)
+    except exc.OperationalError:
+        raise  # the database's, not the job's
+    except Exception as error:  # noqa: BLE001 - it is answered to whoever asked
+        return (job.reply, None, translate(error))
+
+
+class PostgresLane(Lane):
+    """A writer of a PostgreSQL database: appends of one tenant at a time, in two round trips."""
+
+    _connection: Connection | None = None
+
+    def together(self, job: Job, group: Sequence[Job]) -> bool:
+        """A transaction is for one tenant."""
+        return not group or (
+            isinstance(job, Append) and isinstance(group[0], Append) and job.scope.tenant == group[0].scope.tenant
+        )
+
+    def disconnect(self) -> None:
+        """See the base."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+    def commit(self, group: Sequence[Job]) -> Iterable[Answer]:
+        """See the base."""
+        appends = [job for job in group if isinstance(job, Append)]
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        connection = self._connection
+        # The driver begins with the first statement.
+        with connection.begin():
+            return self._append(connection, appends)
+
+    def _append(self, connection: Connection, appends: Sequence[Append]) -> list[Answer]:
+        raw: Any = connection.connection.driver_connection
+        columns = zip(*(_row(job)[1:] for job in appends), strict=True)
+        with raw.cursor() as scope, raw.cursor() as cursor, raw.pipeline():
+            scope.execute(*appends[0].scope.settings)
+            cursor.execute(statements.APPEND, [*map(list, columns), *[appends[0].scope.tenant] * 2])
+            moved = {row[0] for row in cursor.fetchall()}
+        answers: list[Answer] = []
+        done: list[Append] = []
+        late: list[Append] = []
+        for job in appends:
+            if job.execution in moved:
+                done.append(job)
+            else:
+                judged = _judge(connection, job)
+                if judged is None:
+                    late.append(job)
+                else:
+                    answers.append(judged)
+        if late:
+            rows = [dict(zip(statements.JOURNAL_COLUMNS, _row(job), strict=True)) for job in late]
+            connection.execute(sa.insert(journal), rows)
+        for job in [*done, *late]:
+            if not job.plain:
+                statements.extras(connection, job)
+            answers.append((job.reply, None, None))
+        return answers

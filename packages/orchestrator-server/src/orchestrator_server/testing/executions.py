@@ -1,0 +1,651 @@
+# ruff: noqa: S101 - contracts assert, that is what they are for
+"""The contract of storage: what must hold of executions, their journal, the inbox and the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+import attrs
+
+from orchestrator_core.errors import OrchestratorError
+from orchestrator_core.events import CancelRequested, Event, NodeDue, SignalReceived
+from orchestrator_core.testing import check_journal
+from orchestrator_core.types import ExecutionStatus, Failure
+from orchestrator_server.errors import Conflict, Exists, Invalid, NotFound
+from orchestrator_server.records import (
+    POISON_CLAIMS,
+    POISONED,
+    Claim,
+    ExecutionQuery,
+    ExecutionRow,
+    Limits,
+    Message,
+    NewExecution,
+    Sort,
+    Status,
+    Tenant,
+)
+from orchestrator_server.storage import TenantStore
+from orchestrator_server.testing.harness import Harness, RoutedJournal, ended, new, start, step
+
+__all__ = ["CONTRACTS", "EVERYTHING"]
+
+EVERYTHING = ExecutionQuery(sort="created_at", limit=500)
+_LEASE = 30.0
+_SHORT = 0.15  # a lease that a contract waits for
+
+
+async def _refused(kind: type[OrchestratorError], call: Awaitable[Any], why: str) -> None:
+    try:
+        await call
+    except kind:
+        return
+    raise AssertionError(why)
+
+
+async def _row(store: TenantStore, execution_id: str) -> ExecutionRow:
+    row = await store.executions.get(execution_id)
+    assert row is not None, f"{execution_id} is there"
+    return row
+
+
+async def _claim(h: Harness, worker: str = "a", limit: int = 1, lease: float = _LEASE) -> Claim:
+    (claim,) = await h.storage.queue.claim(worker, limit, lease)
+    return claim
+
+
+async def the_journal_keeps_the_cores_contract(h: Harness) -> None:
+    """See :func:`orchestrator_core.testing.check_journal`."""
+    for name in ("t", "u"):
+        await h.tenant(name)
+    await check_journal(RoutedJournal(h.storage))
+
+
+async def creating_writes_row_and_start_together(h: Harness) -> None:
+    """An accepted execution is there with its first event, and due."""
+    store = await h.tenant()
+    event = start("exe_a", at=12.5, payload={"n": 1}, version=3)
+    created = await store.executions.create(NewExecution(event))
+    row = await _row(store, "exe_a")
+    assert created.new
+    assert created.execution == row
+    assert (row.workflow, row.version, row.status, row.created_at) == ("w", 3, "running", 12.5)
+    assert (row.seq, row.fence, row.claims, row.worker, row.finished_at) == (1, 0, 0, None, None)
+    assert row.wake_at is not None
+    assert row.wake_at <= await h.storage.now(), "it is due at once"
+    assert list(await store.journal.read("t", "exe_a")) == [event]
+    again = await store.executions.create(NewExecution(event))
+    assert (again.new, again.execution) == (True, row), "the same again (the reply was lost) changes nothing"
+    other = NewExecution(start("exe_a", payload={"n": 2}))
+    await _refused(Exists, store.executions.create(other), "an id is taken once")
+    assert await store.executions.get("exe_b") is None
+    assert await store.executions.outcome("exe_a") is None
+    later = await store.executions.create(NewExecution(start("exe_c"), due_in=100.0, parent="exe_a"))
+    assert later.execution.parent == "exe_a"
+    assert [claim.execution_id for claim in await h.storage.queue.claim("a", 5, _LEASE)] == ["exe_a"], "not due yet"
+
+
+async def idempotency_keys_make_one_execution(h: Harness) -> None:
+    """A hundred callers at once with one key: one execution, and all are told of it."""
+    store = await h.tenant()
+    results = []
+
+    async def call(number: int) -> None:
+        given = NewExecution(start(f"exe_{number}"), idempotency_key="order-7", fingerprint="f")
+        results.append(await store.executions.create(given))
+
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(call, number)
+    assert sum(created.new for created in results) == 1
+    assert len({created.execution.id for created in results}) == 1
+    assert {created.fingerprint for created in results} == {"f"}
+    assert len((await store.executions.list(EVERYTHING)).executions) == 1
+    other = await store.executions.create(NewExecution(start("exe_x"), idempotency_key="order-8"))
+    assert other.new
+
+
+async def an_execution_can_be_claimed_as_it_is_created(h: Harness) -> None:
+    """Whoever accepts it may run it without asking the queue."""
+    store = await h.tenant()
+    created = await store.executions.create(NewExecution(start("exe_a"), worker="me", lease=_LEASE))
+    claim = created.claim
+    assert claim is not None
+    assert (claim.fence, claim.seq, claim.claims, claim.worker, claim.version) == (1, 1, 1, "me", 1)
+    assert list(await h.storage.queue.claim("you", 5, _LEASE)) == [], "it is held"
+    await store.journal.append("t", "exe_a", 1, claim.fence, step(1))
+    assert len(await h.storage.queue.renew([claim], _LEASE)) == 1
+
+
+async def appends_are_fenced(h: Harness) -> None:
+    """Who was overtaken cannot write any more; who has written already is told so."""
+    store = await h.tenant()
+    await store.executions.create(new("exe_a"))
+    old = await _claim(h, lease=_SHORT)
+    await store.journal.append("t", "exe_a", 1, old.fence, step(1))
+    await h.sleep(_SHORT * 1.5)
+    fresh = await _claim(h, "b")
+    assert fresh.fence > old.fence
+    assert fresh.seq == 3
+    await _refused(Conflict, store.journal.append("t", "exe_a", 3, old.fence, step(2)), "its lease is another's")
+    await store.journal.append("t", "exe_a", 3, fresh.fence, step(2))
+    await store.journal.append("t", "exe_a", 3, fresh.fence, step(2))
+    await _refused(Conflict, store.journal.append("t", "exe_a", 3, fresh.fence, step(3)), "other events stand there")
+    await _refused(
+        Conflict, store.journal.append("t", "exe_a", 3, old.fence, step(2)), "the same events under an older fence"
+    )
+    await store.journal.append("t", "exe_a", 3, fresh.fence, step(2)[:1])
+    events = [*step(2), NodeDue(2.0, "x")]
+    await _refused(Conflict, store.journal.append("t", "exe_a", 3, fresh.fence, events), "more than stands there")
+    assert [*await store.journal.read("t", "exe_a")] == [start("exe_a"), *step(1), *step(2)]
+    assert [*await store.journal.read("t", "exe_a", 2)] == [step(1)[1], *step(2)]
+    assert [*await store.journal.read("t", "exe_a", 9)] == []
+    await _refused(Conflict, store.journal.append("t", "exe_z", 3, 9, step(1)), "an unknown execution")
+    await _refused(Conflict, store.journal.append("t", "exe_z", 0, 9, step(1)), "one that does not begin")
+    assert await store.executions.get("exe_z") is None
+
+
+async def a_conflict_takes_out_only_itself(h: Harness) -> None:
+    """Appends of many executions at once: each is judged alone."""
+    store = await h.tenant()
+    names = [f"exe_{number}" for number in range(24)]
+    for name in names:
+        await store.executions.create(new(name))
+    outcomes: dict[str, str] = {}
+
+    async def append(name: str, number: int) -> None:
+        try:
+            await store.journal.append("t", name, 1 if number % 3 else 7, 0, step(1))
+            outcomes[name] = "done"
+        except Conflict:
+            outcomes[name] = "conflict"
+
+    async with anyio.create_task_group() as group:
+        for number, name in enumerate(names):
+            group.start_soon(append, name, number)
+    assert outcomes == {name: "done" if number % 3 else "conflict" for number, name in enumerate(names)}
+    for number, name in enumerate(names):
+        count = 3 if number % 3 else 1
+        assert (await _row(store, name)).seq == count
+        assert len(await store.journal.read("t", name)) == count
+
+
+async def one_of_two_writers_wins(h: Harness) -> None:
+    """At one place of one journal, under one fence, one batch is committed."""
+    store = await h.tenant()
+    await store.executions.create(new("exe_a"))
+    won: list[int] = []
+
+    async def append(number: int) -> None:
+        try:
+            await store.journal.append("t", "exe_a", 1, 0, step(number))
+            won.append(number)
+        except Conflict:
+            pass
+
+    async with anyio.create_task_group() as group:
+        for number in range(10):
+            group.start_soon(append, number)
+    assert len(won) == 1
+    assert [*await store.journal.read("t", "exe_a")] == [start("exe_a"), *step(won[0])]
+
+
+async def the_same_append_at_once_is_one(h: Harness) -> None:
+    """Who sends an append again before the first was answered, and goes on, is told the same of both."""
+    store = await h.tenant()
+    await store.executions.create(new("exe_a"))
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(store.journal.append, "t", "exe_a", 1, 0, step(1))
+    assert [*await store.journal.read("t", "exe_a")] == [start("exe_a"), *step(1)]
+
+
+async def events_are_read_as_they_were_written(h: Harness) -> None:
+    """Whatever JSON they carry, however large; changed afterwards, they are not."""
+    store = await h.tenant()
+    large = "é\x00" * 200_000
+    values: list[Any] = [
+        {"a": [1, 2.5, None, True, "\u2028 {{ x }}", {"$ref": "no reference"}], "refs": []},
+        large,
+        {"wrapped": {"once": large}, "more": ["y" * 300_000, large]},
+        [["z" * 90_000] * 3] * 2,
+        list(range(60_000)),
+        2**70,
+    ]
+    await store.executions.create(new("exe_a", payload=values))
+    batches = [step(number, value=value) for number, value in enumerate(values)]
+    seq = 1
+    for batch in batches:
+        await store.journal.append("t", "exe_a", seq, 0, batch)
+        await store.journal.append("t", "exe_a", seq, 0, batch)
+        seq += 2
+    changed = {"list": [1]}
+    await store.journal.append("t", "exe_a", seq, 0, step(90, value=changed))
+    changed["list"].append(2)
+    expected = [start("exe_a", payload=values), *(event for batch in batches for event in batch)]
+    assert [*await store.journal.read("t", "exe_a")] == [*expected, *step(90, value={"list": [1]})]
+    last = ended(output={"again": large})
+    await store.journal.append(
+        "t", "exe_a", seq + 2, 0, [last], nodes=[{"path": "n1", "output": large}, {"input": values}]
+    )
+    outcome = await store.executions.outcome("exe_a")
+    assert outcome is not None
+    assert outcome.output == {"again": large}
+    assert outcome.nodes == ({"path": "n1", "output": large}, {"input": values})
+
+
+async def ending_ends_the_entry_in_the_queue(h: Harness) -> None:
+    """The append that holds the end also sets status, time, error, records, and gives back the lease."""
+    store = await h.tenant()
+    await store.executions.create(new("exe_a"))
+    claim = await _claim(h, lease=_SHORT)
+    await store.inbox.post("exe_a", Message("late", "signal", "n", "go"))
+    failure = Failure("http_404", "not there", "n1", 1, {"url": "x"})
+    last = attrs.evolve(ended(at=9.0, status=ExecutionStatus.FAILED), error=failure)
+    await store.journal.append("t", "exe_a", 1, claim.fence, [*step(1), last], nodes=[{"path": "n1"}])
+    row = await _row(store, "exe_a")
+    assert (row.status, row.finished_at, row.error_code, row.seq) == ("failed", 9.0, "http_404", 4)
+    assert (row.worker, row.wake_at) == (None, None)
+    outcome = await store.executions.outcome("exe_a")
+    assert outcome is not None
+    assert (outcome.output, outcome.error, outcome.nodes) == (None, failure.to_json(), ({"path": "n1"},))
+    assert list(await h.storage.queue.renew([claim], _LEASE)) == [], "there is nothing to hold any more"
+    assert not await h.storage.queue.release(claim, wake_in=0)
+    assert list(await store.inbox.messages("exe_a")) == []
+    assert not await store.inbox.post("exe_a", Message("later", "cancel")), "it is too late for messages"
+    await h.sleep(_SHORT * 1.5)
+    assert list(await h.storage.queue.claim("b", 5, _LEASE)) == []
+    again = [*step(1), last]
+    await store.journal.append("t", "exe_a", 1, claim.fence, again, nodes=[{"path": "n1"}])
+
+
+async def what_a_parent_drives_is_not_queued(h: Harness) -> None:
+    """An execution that begins by an append belongs to who appends."""
+    store = await h.tenant()
+    await store.journal.append(
+        "t", "exe_child", 0, 3, [start("exe_child", at=4.0, workflow="v", version=2), NodeDue(4.0, "x")]
+    )
+    row = await _row(store, "exe_child")
+    assert (row.workflow, row.version, row.seq, row.fence, row.created_at) == ("v", 2, 2, 3, 4.0)
+    assert not row.queued
+    assert await store.inbox.post("exe_child", Message("m", "cancel"))
+    assert list(await h.storage.queue.claim("a", 5, _LEASE)) == []
+    assert await h.storage.queue.next_due() is None
+
+
+async def messages_wait_until_they_are_consumed(h: Harness) -> None:
+    """Once by id, in the order they came; consumed by the append that holds their event."""
+    store = await h.tenant()
+    inbox = store.inbox
+    await store.executions.create(new("exe_a"))
+    claim = await _claim(h)
+    payload: dict[str, Any] = {"approved": True, "by": ["x"]}
+    for number, name in enumerate(("b", "a", "c")):
+        assert await inbox.post("exe_a", Message(name, "signal", "wait", "approval", {**payload, "n": number}))
+    payload["by"].clear()
+    assert not await inbox.post("exe_a", Message("a", "signal", "wait", "approval", "again")), "the same id counts once"
+    assert await inbox.post("exe_a", Message("x1", "cancel"))
+    assert await inbox.post("exe_a", Message("x2", "cancel", "group"))
+    messages = await inbox.messages("exe_a")
+    assert [message.id for message in messages] == ["b", "a", "c", "x1", "x2"]
+    assert messages[1].payload == {"approved": True, "by": ["x"], "n": 1}
+    assert list(await h.storage.queue.mail("a")) == [("t", "exe_a")]
+    assert list(await h.storage.queue.mail("b")) == []
+    batch: list[Event] = [SignalReceived(2.0, "wait", "approval", "a", payload), CancelRequested(2.0, "group")]
+    await _refused(Conflict, store.journal.append("t", "exe_a", 9, claim.fence, batch), "it is too far")
+    assert len(await inbox.messages("exe_a")) == 5, "a refused append consumes nothing"
+    await store.journal.append("t", "exe_a", 1, claim.fence, batch)
+    assert [message.id for message in await inbox.messages("exe_a")] == ["b", "c", "x1"]
+    await inbox.discard("exe_a", ["b", "c", "nothing"])
+    await store.journal.append("t", "exe_a", 3, claim.fence, [CancelRequested(2.0)])
+    assert list(await inbox.messages("exe_a")) == []
+    assert list(await h.storage.queue.mail("a")) == []
+    await _refused(NotFound, inbox.post("exe_b", Message("m", "cancel")), "no message for nobody")
+
+
+async def a_message_wakes_what_waits(h: Harness) -> None:
+    """Neither one that comes while it sleeps nor one that comes as it falls asleep is lost."""
+    store, queue = await h.tenant(), h.storage.queue
+    await store.executions.create(new("exe_a"))
+    claim = await _claim(h)
+    assert await queue.release(claim, wake_in=None, waiting=True)
+    row = await _row(store, "exe_a")
+    assert (row.status, row.wake_at, row.worker) == ("waiting", None, None)
+    assert list(await queue.claim("a", 5, _LEASE)) == []
+    assert await queue.next_due() is None
+    await store.inbox.post("exe_a", Message("m1", "signal", "n", "go"))
+    assert await queue.next_due() == 0
+    claim = await _claim(h)
+    assert (await _row(store, "exe_a")).status == "running"
+    await store.journal.append("t", "exe_a", 1, claim.fence, [SignalReceived(2.0, "n", "go", "m1")])
+    await store.inbox.post("exe_a", Message("m2", "signal", "n", "go"))
+    assert await queue.release(claim, wake_in=1000.0, waiting=True)
+    claim = await _claim(h)
+    await store.inbox.discard("exe_a", ["m2"])
+    assert await queue.release(claim, wake_in=1000.0, waiting=True)
+    assert list(await queue.claim("a", 5, _LEASE)) == []
+    due = await queue.next_due()
+    assert due is not None
+    assert 990 < due <= 1000
+    await store.inbox.post("exe_a", Message("m3", "cancel"))
+    await _claim(h)
+
+
+async def a_claim_is_a_lease(h: Harness) -> None:
+    """Held until its time is over, longer when it is renewed, and then anybody's."""
+    store, queue = await h.tenant(), h.storage.queue
+    await store.executions.create(new("exe_a"))
+    claim = await _claim(h, lease=_SHORT)
+    now = await h.storage.now()
+    assert now < claim.lease_until <= now + _SHORT
+    row = await _row(store, "exe_a")
+    assert (row.worker, row.wake_at, row.claims, row.fence) == ("a", claim.lease_until, 1, claim.fence)
+    assert list(await queue.claim("b", 5, _LEASE)) == []
+    (renewed,) = await queue.renew([claim], _SHORT * 4)
+    assert renewed.lease_until > claim.lease_until
+    assert attrs.evolve(renewed, lease_until=0) == attrs.evolve(claim, lease_until=0)
+    await h.sleep(_SHORT * 2)
+    assert list(await queue.claim("b", 5, _LEASE)) == [], "it was renewed"
+    await h.sleep(_SHORT * 3)
+    taken = await _claim(h, "b")
+    assert taken.fence > claim.fence
+    assert list(await queue.renew([renewed, taken], _LEASE)) != []
+    held = await queue.renew([renewed, taken], _LEASE)
+    assert [item.worker for item in held] == ["b"], "who lost it is not told otherwise"
+    assert not await queue.release(renewed, wake_in=0)
+    assert await queue.release(taken, wake_in=0)
+    row = await _row(store, "exe_a")
+    assert (row.worker, row.claims, row.status) == (None, 0, "running")
+    assert await queue.next_due() == 0
+    again = await _claim(h, "a")
+    assert again.fence > taken.fence
+    assert await queue.release(again, wake_in=1000.0)
+    assert list(await queue.claim("a", 5, _LEASE)) == []
+
+
+async def claims_are_exclusive(h: Harness) -> None:
+    """Any number of workers at once: each execution goes to one."""
+    store = await h.tenant()
+    names = {f"exe_{number}" for number in range(40)}
+    for name in names:
+        await store.executions.create(new(name))
+    taken: list[Claim] = []
+
+    async def work(worker: str) -> None:
+        while claims := await h.storage.queue.claim(worker, 3, _LEASE):
+            taken.extend(claims)
+
+    async with anyio.create_task_group() as group:
+        for number in range(6):
+            group.start_soon(work, f"worker-{number}")
+    assert sorted(claim.execution_id for claim in taken) == sorted(names)
+
+
+async def claims_are_fair_between_tenants(h: Harness) -> None:
+    """Who has little to do does not wait for who has much."""
+    for name, count in (("many", 30), ("few", 2), ("one", 1)):
+        store = await h.tenant(name)
+        for number in range(count):
+            await store.executions.create(new(f"exe_{number:02}"))
+    first = await h.storage.queue.claim("a", 6, _LEASE)
+    assert len(first) == 6
+    assert {claim.tenant for claim in first} == {"many", "few", "one"}
+    seen: list[Claim] = [*first]
+    while claims := await h.storage.queue.claim("a", 1, _LEASE):
+        seen += claims
+    assert len(seen) == 33
+    assert {"few", "one"} <= {claim.tenant for claim in seen[:9]}, "one at a time is fair, too"
+    order = [claim.execution_id for claim in seen if claim.tenant == "few"]
+    assert len(order) == len(set(order)) == 2
+
+
+async def claims_of_one_take_turns(h: Harness) -> None:
+    """Workers that take one at a time serve every tenant alike."""
+    for name in ("a", "b", "c"):
+        store = await h.tenant(name)
+        for number in range(6):
+            await store.executions.create(new(f"exe_{number}"))
+    served = [(await _claim(h)).tenant for _ in range(9)]
+    assert {name: served.count(name) for name in "abc"} == {"a": 3, "b": 3, "c": 3}, served
+
+
+async def the_oldest_comes_first(h: Harness) -> None:
+    """Within a tenant, by the time it became due."""
+    store = await h.tenant()
+    for name in ("exe_c", "exe_a", "exe_b"):
+        await store.executions.create(new(name))
+        await h.sleep(0.005)
+    order = [(await _claim(h)).execution_id for _ in range(3)]
+    assert order == ["exe_c", "exe_a", "exe_b"]
+
+
+async def tenants_have_limits(h: Harness) -> None:
+    """No more than ``limits.running`` are held at one time; others do not suffer."""
+    await h.storage.tenants.create(Tenant("small", limits=Limits(running=2)))
+    small, large = await h.storage.store("small"), await h.tenant("large")
+    for number in range(5):
+        await small.executions.create(new(f"exe_{number}"))
+        await large.executions.create(new(f"exe_{number}"))
+    claims = await h.storage.queue.claim("a", 100, _LEASE)
+    held = [claim for claim in claims if claim.tenant == "small"]
+    assert (len(held), len(claims)) == (2, 7)
+    assert list(await h.storage.queue.claim("b", 100, _LEASE)) == []
+    await small.journal.append("small", held[0].execution_id, 1, held[0].fence, [ended()])
+    (more,) = await h.storage.queue.claim("b", 100, _LEASE)
+    assert more.tenant == "small"
+    await h.storage.tenants.update(Tenant("small", limits=Limits(running=4)))
+    assert len(await h.storage.queue.claim("b", 100, _LEASE)) == 2, "a new limit counts at once"
+
+
+async def poison_is_quarantined(h: Harness) -> None:
+    """What takes down one worker after the other is set aside; progress and an orderly release clear the count."""
+    store, queue = await h.tenant(), h.storage.queue
+    await store.executions.create(new("exe_a"))
+    await store.executions.create(new("exe_b"))
+    claims: Sequence[Claim] = []
+    for number in range(POISON_CLAIMS):
+        claims = await queue.claim("a", 5, 0.0)
+        assert {claim.claims for claim in claims} == {number + 1}
+        assert len(claims) == 2
+    good = next(claim for claim in claims if claim.execution_id == "exe_b")
+    await store.journal.append("t", "exe_b", 1, good.fence, step(1))
+    later = await queue.claim("a", 5, 0.0)
+    assert [claim.execution_id for claim in later] == ["exe_b"], "an event of its own is progress"
+    row = await _row(store, "exe_a")
+    assert (row.status, row.error_code, row.worker, row.wake_at) == ("failed", POISONED, None, None)
+    assert row.finished_at is not None
+    outcome = await store.executions.outcome("exe_a")
+    assert outcome is not None
+    assert outcome.error is not None
+    assert outcome.error["code"] == POISONED
+    late = store.journal.append("t", "exe_a", 1, row.fence - 1, step(1))
+    await _refused(Conflict, late, "a success is not written over a quarantine, nor the other way round")
+    assert not await queue.revive("t", "exe_b")
+    assert await queue.revive("t", "exe_a")
+    row = await _row(store, "exe_a")
+    assert (row.status, row.error_code, row.finished_at, row.claims) == ("running", None, None, 0)
+    assert await store.executions.outcome("exe_a") is None
+    claims = [claim for claim in await queue.claim("a", 5, 0.0) if claim.execution_id == "exe_a"]
+    for _ in range(POISON_CLAIMS + 2):
+        assert await queue.release(claims[0], wake_in=0)
+        claims = [claim for claim in await queue.claim("a", 5, _LEASE) if claim.execution_id == "exe_a"]
+        assert len(claims) == 1, "given back in order, it may come as often as it likes"
+    for _ in range(POISON_CLAIMS - 1):
+        assert await queue.release(claims[0], wake_in=0, failed=True)
+        claims = [claim for claim in await queue.claim("a", 5, _LEASE) if claim.execution_id == "exe_a"]
+    assert await queue.release(claims[0], wake_in=0, failed=True)
+    assert [claim for claim in await queue.claim("a", 5, _LEASE) if claim.execution_id == "exe_a"] == []
+    assert (await _row(store, "exe_a")).error_code == POISONED, "given back as failed, it counts"
+
+
+async def waiting_for_work_ends_when_there_is_some(h: Harness) -> None:
+    """A new execution, and a message, wake whoever waits; nothing does not."""
+    store = await h.tenant()
+    await store.executions.create(new("exe_a"))
+    claim = await _claim(h)
+    hints = [await h.storage.queue.wait_for_work(0.02) for _ in range(20)]
+    assert not all(hints), "nothing happens, and it returns"
+    for happen in (
+        lambda: store.executions.create(new("exe_b")),
+        lambda: store.inbox.post("exe_a", Message("m", "cancel")),
+        lambda: h.storage.queue.release(claim, wake_in=0),
+    ):
+        hints = []
+        async with anyio.create_task_group() as group:
+
+            async def wait(hints: list[bool] = hints) -> None:
+                hints.append(await h.storage.queue.wait_for_work(5.0))
+
+            group.start_soon(wait)
+            await anyio.sleep(0.02)
+            await happen()
+        assert hints == [True]
+
+
+async def _many(store: TenantStore) -> list[ExecutionRow]:
+    statuses = (None, ExecutionStatus.SUCCEEDED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED)
+    for number in range(24):
+        name = f"exe_{number * 7 % 24:02}"
+        workflow = "wv"[number % 2]
+        await store.executions.create(new(name, at=float(100 + number // 3), workflow=workflow))
+        status = statuses[number % 4]
+        if status is not None:
+            await store.journal.append("t", name, 1, 0, [ended(at=float(200 - number // 5), status=status)])
+    return [row for row in (await store.executions.list(EVERYTHING)).executions if row is not None]
+
+
+async def lists_are_pages_of_an_order(h: Harness) -> None:
+    """Every filter and sort: all pages together are what one large page is, each row once."""
+    store = await h.tenant()
+    everything = await _many(store)
+    assert len(everything) == 24
+    choices: tuple[tuple[Status, ...], ...] = ((), ("succeeded",), ("running", "failed"), ("waiting",))
+    sorts: tuple[Sort, ...] = ("created_at", "-created_at", "finished_at", "-finished_at")
+    for workflow in (None, "w"):
+        for statuses in choices:
+            for sort in sorts:
+                for since, before in ((None, None), (103.0, 106.0), (196.0, None), (None, 198.0)):
+                    query = ExecutionQuery(workflow, statuses, sort, since, before, limit=500)
+                    await _check_pages(store, query, everything)
+
+
+async def _check_pages(store: TenantStore, query: ExecutionQuery, everything: list[ExecutionRow]) -> None:
+    by_end = query.sort.endswith("finished_at")
+
+    def at(row: ExecutionRow) -> float:
+        return (row.finished_at if by_end else row.created_at) or 0.0
+
+    expected = [
+        row
+        for row in everything
+        if (query.workflow is None or row.workflow == query.workflow)
+        and (not query.statuses or row.status in query.statuses)
+        and (not by_end or row.finished_at is not None)
+        and (query.since is None or at(row) >= query.since)
+        and (query.before is None or at(row) < query.before)
+    ]
+    expected.sort(key=lambda row: (at(row), row.id), reverse=query.sort.startswith("-"))
+    page = await store.executions.list(query)
+    assert [row.id for row in page.executions] == [row.id for row in expected], query
+    assert page.next is None
+    if len(expected) > 3 and query.before is None:
+        paged: list[ExecutionRow] = []
+        cursor: str | None = None
+        while True:
+            page = await store.executions.list(attrs.evolve(query, limit=3, after=cursor))
+            paged += page.executions
+            cursor = page.next
+            if cursor is None:
+                break
+        assert paged == expected, query
+
+
+async def lists_refuse_what_is_not_offered(h: Harness) -> None:
+    """Sorts and statuses from an allow-list; cursors are ours, and belong to their sort."""
+    store = await h.tenant()
+    for number in range(3):
+        await store.executions.create(new(f"exe_{number}"))
+    cursor = (await store.executions.list(ExecutionQuery(limit=1))).next
+    assert cursor is not None
+    for query in (
+        ExecutionQuery(sort="id"),  # type: ignore[arg-type]  # on purpose
+        ExecutionQuery(statuses=("running' OR 1=1",)),  # type: ignore[arg-type]  # on purpose
+        ExecutionQuery(limit=0),
+        ExecutionQuery(limit=100_000),
+        ExecutionQuery(sort="created_at", after=cursor),
+        ExecutionQuery(after="garbage!"),
+        ExecutionQuery(after="é"),
+        ExecutionQuery(after="W10"),
+        ExecutionQuery(after=cursor[:-3]),
+        ExecutionQuery(after=""),
+    ):
+        await _refused(Invalid, store.executions.list(query), f"{query} is refused")
+
+
+async def old_executions_are_pruned(h: Harness) -> None:
+    """Those that ended before a time, oldest first, so many at a time, with all they have."""
+    store = await h.tenant()
+    large = "x" * 300_000
+    for number in range(6):
+        created = NewExecution(start(f"exe_{number}", payload=large), idempotency_key=f"key-{number}")
+        await store.executions.create(created)
+        if number < 4:
+            await store.journal.append(
+                "t", f"exe_{number}", 1, 0, [ended(at=10.0 + number, output=large)], nodes=[large]
+            )
+    await store.inbox.post("exe_4", Message("m", "cancel"))
+    assert await store.executions.prune(13.0, limit=2) == 2
+    assert [row.id for row in (await store.executions.list(EVERYTHING)).executions] == [
+        "exe_2",
+        "exe_3",
+        "exe_4",
+        "exe_5",
+    ]
+    assert await store.executions.prune(13.0) == 1
+    assert await store.executions.prune(13.0) == 0
+    assert list(await store.journal.read("t", "exe_0")) == []
+    assert await store.executions.outcome("exe_0") is None
+    outcome = await store.executions.outcome("exe_3")
+    assert outcome is not None
+    assert (outcome.output, outcome.nodes) == (large, (large,)), "a large value stays while anybody refers to it"
+    created_again = await store.executions.create(NewExecution(start("exe_9"), idempotency_key="key-0"))
+    assert created_again.new, "its idempotency key went with it"
+    claim = next(claim for claim in await h.storage.queue.claim("a", 5, _LEASE) if claim.execution_id == "exe_4")
+    assert await store.executions.delete("exe_4")
+    assert not await store.executions.delete("exe_4")
+    assert list(await store.inbox.messages("exe_4")) == []
+    await _refused(Conflict, store.journal.append("t", "exe_4", 1, claim.fence, step(1)), "its worker is told")
+    assert list(await h.storage.queue.renew([claim], _LEASE)) == []
+    for name in ("exe_3", "exe_5", "exe_9"):
+        assert await store.executions.delete(name)
+    assert (await store.executions.list(EVERYTHING)).executions == ()
+
+
+CONTRACTS: tuple[Callable[[Harness], Awaitable[None]], ...] = (
+    the_journal_keeps_the_cores_contract,
+    creating_writes_row_and_start_together,
+    idempotency_keys_make_one_execution,
+    an_execution_can_be_claimed_as_it_is_created,
+    appends_are_fenced,
+    a_conflict_takes_out_only_itself,
+    one_of_two_writers_wins,
+    the_same_append_at_once_is_one,
+    events_are_read_as_they_were_written,
+    ending_ends_the_entry_in_the_queue,
+    what_a_parent_drives_is_not_queued,
+    messages_wait_until_they_are_consumed,
+    a_message_wakes_what_waits,
+    a_claim_is_a_lease,
+    claims_are_exclusive,
+    claims_are_fair_between_tenants,
+    claims_of_one_take_turns,
+    the_oldest_comes_first,
+    tenants_have_limits,
+    poison_is_quarantined,
+    waiting_for_work_ends_when_there_is_some,
+    lists_are_pages_of_an_order,
+    lists_refuse_what_is_not_offered,
+    old_executions_are_pruned,
+)

@@ -1,0 +1,78 @@
+"""What a contract is run with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+import attrs
+
+from orchestrator_core.events import AttemptStarted, AttemptSucceeded, Event, ExecutionEnded, ExecutionStarted
+from orchestrator_core.journal import Journal
+from orchestrator_core.types import ExecutionStatus, Json
+from orchestrator_server.records import NewExecution, Tenant
+from orchestrator_server.storage import Storage, TenantStore
+
+__all__ = ["Harness", "RoutedJournal", "ended", "new", "start", "step"]
+
+
+@attrs.frozen
+class Harness:
+    """A storage without tenants, and how time passes for it.
+
+    Args:
+        storage: What is judged.
+        sleep: Lets so many seconds pass on the clock by which the storage judges leases.
+    """
+
+    storage: Storage
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+
+    async def tenant(self, tenant_id: str = "t") -> TenantStore:
+        """The store of a new tenant."""
+        await self.storage.tenants.create(Tenant(tenant_id))
+        return await self.storage.store(tenant_id)
+
+
+@attrs.frozen
+class RoutedJournal:
+    """The journals of all tenants as one, for :func:`orchestrator_core.testing.check_journal`."""
+
+    storage: Storage
+
+    async def append(
+        self, tenant: str, execution_id: str, expected_seq: int, fence: int, batch: Sequence[Event]
+    ) -> None:
+        """See :class:`~orchestrator_core.Journal`."""
+        await (await self._of(tenant)).append(tenant, execution_id, expected_seq, fence, batch)
+
+    async def read(self, tenant: str, execution_id: str, after: int = 0) -> Sequence[Event]:
+        """See :class:`~orchestrator_core.Journal`."""
+        return await (await self._of(tenant)).read(tenant, execution_id, after)
+
+    async def _of(self, tenant: str) -> Journal:
+        return (await self.storage.store(tenant)).journal
+
+
+def start(
+    execution_id: str, *, at: float = 1.0, workflow: str = "w", payload: Json = None, version: int | None = 1
+) -> ExecutionStarted:
+    """The start event of an execution."""
+    return ExecutionStarted(at, execution_id, payload, workflow=workflow, version=version)
+
+
+def new(execution_id: str, *, at: float = 1.0, workflow: str = "w", payload: Json = None) -> NewExecution:
+    """An execution to be created."""
+    return NewExecution(start(execution_id, at=at, workflow=workflow, payload=payload))
+
+
+def step(number: int, *, at: float = 2.0, value: Json = None) -> list[Event]:
+    """What an engine appends between two effectful nodes."""
+    return [AttemptSucceeded(at, f"n{number}", 1, {"main": value}), AttemptStarted(at, f"n{number + 1}", 1)]
+
+
+def ended(
+    *, at: float = 3.0, status: ExecutionStatus = ExecutionStatus.SUCCEEDED, output: Json = None
+) -> ExecutionEnded:
+    """The last event of an execution."""
+    return ExecutionEnded(at, status, output)
