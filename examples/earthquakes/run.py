@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import server
-
 from orchestrator_core.cli import main as orchestrator
 
 HERE = Path(__file__).resolve().parent
