@@ -182,7 +182,7 @@ async def test_errors_that_cannot_be_shown_are_failures_all_the_same() -> None:
     assert len(odd.node("a").attempts) == 2
 
 
-SECRET = 'p"w\\\n/&é1234'
+SECRET = 'p"w\\\n/&éGhj'
 
 
 @pytest.mark.parametrize("payload", ["ok", "fail"])
@@ -198,7 +198,7 @@ async def test_a_secret_leaves_in_no_form(config: dict[str, Any], payload: str) 
         json.dumps(result.output),
         *(line.message for line in result.node("a").logs),
     ):
-        assert "1234" not in text
+        assert "Ghj" not in text
         assert 'p"w' not in text
     assert "***" in repr(result)
 

@@ -232,11 +232,11 @@ class Engine(Realm):
         seed: int | None = None,
         backend: str = "asyncio",
     ) -> Result:
-        """Open the engine, :meth:`run`, close it: for programs that have no event loop.
+        """Open the engine, ``run``, close it: for programs that have no event loop.
 
         Raises:
             OrchestratorError: An event loop runs here already.
-            DocumentError: As :meth:`run`.
+            DocumentError: As ``run``.
         """
         try:
             anyio.get_current_task()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -165,8 +166,8 @@ def make_engine(url: URL) -> sa.Engine:
 def _on_sqlite_connect(connection: sqlite3.Connection, record: object) -> None:  # noqa: ARG001 - SQLAlchemy's signature
     # The driver would begin transactions by itself, and not where we want them: see `_on_sqlite_begin`.
     connection.isolation_level = None
+    _use_wal(connection)
     for pragma in (
-        "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
         f"wal_autocheckpoint={_PAGES_BEFORE_CHECKPOINT}",
@@ -175,6 +176,20 @@ def _on_sqlite_connect(connection: sqlite3.Connection, record: object) -> None: 
         "temp_store=MEMORY",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # The first to ask for it changes the file; SQLite lets others who ask meanwhile fail at once, whatever their time-out.
+    give_up = time.monotonic() + _BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _on_postgresql_connect(connection: Any, record: object) -> None:  # noqa: ARG001 - as above
