@@ -113,6 +113,18 @@ def test_nothing_is_left_of_a_write_that_failed(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_nobody_has_used_for_a_month_is_removed(tmp_path):
+    store = Cache(tmp_path)
+    for key in ("old", "used", "new"):
+        assert store.store(key, {}, b"code")
+    (tmp_path / ".new-left").write_bytes(b"cut off")
+    for name in ("old.module", "used.module", ".new-left"):
+        os.utime(tmp_path / name, (0, 0))
+    assert store.load("used") is not None
+    assert store.store("other", {}, b"code")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["new.module", "other.module", "used.module"]
+
+
 def test_the_key_holds_what_the_code_depends_on():
     assert key_of("a", "bc") != key_of("ab", "c")
     assert key_of("a", b"x") == key_of("a", b"x")

@@ -14,6 +14,7 @@ import platform
 import stat
 import struct
 import tempfile
+import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ import platformdirs
 
 # What ends a file: a mark, the size of the notes, and the checksum of all before it.
 _END = struct.Struct("<16sII")
+_KEPT = 30 * 86_400.0  # seconds
 _MARK = b"orchestrator-2\n\0"
 
 
@@ -72,6 +74,8 @@ class Cache:
                 with memoryview(data) as whole, whole[:end] as content:
                     if mark != _MARK or zlib.crc32(content) != checksum:
                         return None
+                with contextlib.suppress(OSError):
+                    os.utime(file)  # it is in use
                 return Entry(file, json.loads(data[end - size : end]))
         except (OSError, ValueError, struct.error):
             return None
@@ -89,12 +93,21 @@ class Cache:
             with os.fdopen(handle, "wb") as file:
                 file.writelines([code, written, _END.pack(_MARK, len(written), checksum)])
             Path(temporary).replace(self._file(key))
+            self._forget_the_old()
         except OSError:
             if temporary:
                 with contextlib.suppress(OSError):
                     Path(temporary).unlink()
             return False
         return True
+
+    def _forget_the_old(self) -> None:
+        """Remove what no process has used for long: what other versions left, and what was cut off while it was written."""
+        since = time.time() - _KEPT
+        for file in (*self.directory.glob("*.module"), *self.directory.glob(".new-*")):
+            with contextlib.suppress(OSError):
+                if file.stat().st_mtime < since:
+                    file.unlink()
 
     def _file(self, key: str) -> Path:
         return self.directory / f"{key}.module"

@@ -115,7 +115,7 @@ class Images(Generic[K]):
         if entry:
             with contextlib.suppress(wasmtime.WasmtimeError):
                 return wasmtime.Module.deserialize_file(engine, str(entry.file)), entry.notes
-        _log.warning("the sandbox compiles %s, once on this machine", kind.title)
+        _log.warning("the sandbox compiles %s, once on this machine; this takes some seconds", kind.title)
         begin = time.monotonic()
         image, notes = kind.image(parallel=os.getpid() == self._first)
         module = wasmtime.Module(engine, image)
