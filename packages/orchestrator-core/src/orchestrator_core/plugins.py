@@ -101,8 +101,6 @@ class Registry:
 
     def hint(self, name: str) -> str:
         """What to do about an unknown type."""
-        if name in self.denied:
-            return f"it needs {self.denied[name]}, which is denied here"
         near = nearest(name, [known for known in self.node_types if ("." in known) == ("." in name)])
         if near:
             return f"did you mean {near!r}?"

@@ -107,7 +107,9 @@ class _Check:
                     continue  # nothing on it can be wrong
             at = f"{place}.nodes[{index}]"
             if kind is None:
-                yield Fault(f"there is no node type {node.type!r}: {self.registry.hint(node.type)}", f"{at}.type")
+                denied = self.registry.denied.get(node.type)
+                missing = f"there is no node type {node.type!r}: {self.registry.hint(node.type)}"
+                yield Fault(f"{node.type} needs {denied}, which is denied here" if denied else missing, f"{at}.type")
                 continue
             types[node.id] = kind
             yield from self._node(node, kind, at, upstream, depth=depth, items=items)
