@@ -73,7 +73,7 @@ def one(kind: str) -> Workflow:
 async def test_a_node_type_that_needs_what_is_denied_is_refused_on_saving() -> None:
     assert engine().validate(one("fetches")) == []
     faults = engine(deny=["network"]).validate(one("fetches"))
-    assert [(fault.place, "fetches needs network, which is denied here" == fault.message) for fault in faults] == [
+    assert [(fault.place, fault.message == "fetches needs network, which is denied here") for fault in faults] == [
         ("$.nodes[0].type", True)
     ]
 
