@@ -19,6 +19,7 @@ from orchestrator_core.expressions import ROOTS
 from orchestrator_core.machine import TRANSITIONS
 from orchestrator_core.state import Stage
 from orchestrator_core.types import Edge, Node, Retry, Settings
+from orchestrator_server import errors as server_errors
 
 sys.path.insert(0, str(ROOT))
 from docs._tools import machine_page, reference
@@ -186,7 +187,8 @@ def test_every_error_code_is_documented_and_no_other():
 
 
 def test_every_error_class_is_documented():
-    classes = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, OrchestratorError)]
+    named = {**vars(errors), **vars(server_errors)}
+    classes = [kind for kind in named.values() if inspect.isclass(kind) and issubclass(kind, OrchestratorError)]
     assert {kind.code for kind in classes} == set(reference.read_codes()["errors"])
     assert all(kind.__doc__ for kind in classes)
 
