@@ -82,7 +82,7 @@ def soak(session: nox.Session) -> None:
     Arguments go to pytest. ``SANDBOX_FUZZ_SEED=7 nox -s soak -- tests/nodes_std/test_sandbox_fuzz.py`` makes other programs.
     """
     install(session, "tests")
-    session.env["SANDBOX_SOAK"] = "1"
+    session.env["SANDBOX_SOAK"] = session.env["ORCHESTRATOR_SOAK"] = "1"
     session.env.setdefault("SANDBOX_FUZZ_SCRIPTS", "20000")
     names = (
         "attacks",
@@ -93,4 +93,5 @@ def soak(session: nox.Session) -> None:
         "sandbox_fuzz",
         "expression_agreement",
     )
-    session.run("pytest", *(session.posargs or [f"tests/nodes_std/test_{name}.py" for name in names]))
+    files = [*(f"tests/nodes_std/test_{name}.py" for name in names), "tests/server/test_scheduler_slots.py"]
+    session.run("pytest", *(session.posargs or files))

@@ -28,6 +28,7 @@ from orchestrator_core.cli.app import make_cli
 from orchestrator_core.codec import dump_json, wire_name
 from orchestrator_core.yaml_text import dump_yaml
 from orchestrator_server import errors as server_errors
+from orchestrator_server import sealing
 
 __all__ = [
     "command_page",
@@ -319,7 +320,7 @@ def error_page() -> str:
     ]
     classes = {
         kind.code: kind
-        for module in (errors, server_errors)
+        for module in (errors, server_errors, sealing)
         for kind in vars(module).values()
         if inspect.isclass(kind) and issubclass(kind, OrchestratorError)
     }

@@ -20,6 +20,7 @@ from orchestrator_core.machine import TRANSITIONS
 from orchestrator_core.state import Stage
 from orchestrator_core.types import Edge, Node, Retry, Settings
 from orchestrator_server import errors as server_errors
+from orchestrator_server import sealing
 
 sys.path.insert(0, str(ROOT))
 from docs._tools import machine_page, reference
@@ -187,7 +188,7 @@ def test_every_error_code_is_documented_and_no_other():
 
 
 def test_every_error_class_is_documented():
-    named = {**vars(errors), **vars(server_errors)}
+    named = {**vars(errors), **vars(server_errors), **vars(sealing)}
     classes = [kind for kind in named.values() if inspect.isclass(kind) and issubclass(kind, OrchestratorError)]
     assert {kind.code for kind in classes} == set(reference.read_codes()["errors"])
     assert all(kind.__doc__ for kind in classes)

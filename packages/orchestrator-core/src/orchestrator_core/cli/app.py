@@ -69,8 +69,7 @@ class Commands(click.Group):
         if self.get_command(ctx, name) is None and not ctx.resilient_parsing and not name.startswith("-"):
             if name in _SERVER:
                 raise Problem(
-                    f"orchestrator: {name!r} comes with the server package, which is not part of this version: "
-                    "see orchestrator --help for what there is"
+                    f"orchestrator: {name!r} comes with the server package: pip install pluggable-orchestrator-server"
                 )
             meant = nearest(name, self.list_commands(ctx))
             hint = f"did you mean {meant!r}?" if meant else "see orchestrator --help"

@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 import attrs
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine import URL, Connection, make_url
 
 from orchestrator_server.errors import Invalid, NotFound
 from orchestrator_server.sql.faults import translated
 from orchestrator_server.sql.hop import Reply, Threads
 from orchestrator_server.sql.writer import Append, Lane, PostgresLane, SqliteLane, Work
 
-__all__ = ["QUEUE_ROLE", "SYSTEM", "TENANT_ROLE", "Database", "Scope", "make_engine"]
+__all__ = ["QUEUE_ROLE", "SYSTEM", "TENANT_ROLE", "Database", "Scope", "make_engine", "shown"]
 
 Value = TypeVar("Value")
 
@@ -144,6 +144,11 @@ class Database:
             with connection.begin():
                 connection.exec_driver_sql(*scope.settings)
                 yield connection
+
+
+def shown(url: str) -> str:
+    """A database's address for people: without its password."""
+    return make_url(url).render_as_string(hide_password=True)
 
 
 def make_engine(url: URL) -> sa.Engine:

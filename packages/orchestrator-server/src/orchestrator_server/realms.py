@@ -1,0 +1,520 @@
+"""Realms of tenants: what a tenant's executions see and may do, made from what the storage holds.
+
+One engine serves all tenants. :class:`Realms` makes the core's realm of each: with its secrets opened, its variables, its
+limits, its journal, and the versions of stored workflows that an execution is pinned to. A realm is used as long as nothing of
+that has changed; what another process changes is seen within two seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets as random_bytes
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import anyio
+import attrs
+
+from orchestrator_core import CodePolicy, Engine, Execution, Workflow
+from orchestrator_core.admission import exists
+from orchestrator_core.codec import check_json, child_place, copy_json
+from orchestrator_core.driver import Driver
+from orchestrator_core.errors import DocumentError, Fault, OrchestratorError
+from orchestrator_core.events import Event, ExecutionEnded, ExecutionStarted
+from orchestrator_core.graph import Plan
+from orchestrator_core.machine import Machine
+from orchestrator_core.policies import check_capabilities
+from orchestrator_core.realm import Realm
+from orchestrator_core.results import node_io_to_json
+from orchestrator_core.types import Json, Node, Pins
+from orchestrator_server.errors import Invalid, NotFound
+from orchestrator_server.records import Tenant, new_execution_id
+from orchestrator_server.sealing import Sealer, SealError, UnknownKey
+from orchestrator_server.storage import Storage, StoreJournal, TenantStore
+
+__all__ = ["Realms", "TenantRealm", "TenantSettings", "called_workflows"]
+
+_LOG = logging.getLogger(__name__)
+_FRESH: Final = 2.0  # seconds for which what was read of a tenant is believed
+_WORKFLOWS: Final = 256  # versions that are kept for each tenant
+_REALMS: Final = 64  # sets of pinned versions that are kept for each tenant
+
+Still = Callable[[Execution, float | None], None]
+Committed = Callable[[str, str, int, Sequence[Event]], None]
+
+
+@attrs.frozen
+class TenantSettings:
+    """What a tenant's settings say to the engine.
+
+    Attributes:
+        deny: Capabilities that none of its nodes has.
+        code: The most that its user code may ask for.
+        error_workflow: The workflow that starts when an execution fails.
+        error_workflows: The same for single workflows: workflow -> error workflow; ``None``: none for this one.
+    """
+
+    deny: frozenset[str] = frozenset()
+    code: CodePolicy = attrs.field(factory=CodePolicy)
+    error_workflow: str | None = None
+    error_workflows: Mapping[str, str | None] = attrs.field(factory=dict)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Json]) -> TenantSettings:
+        """Read a tenant's settings: ``deny``, ``code: {timeout, memory}``, ``error_workflow``, ``error_workflows``.
+
+        Raises:
+            Invalid: One of them has another shape. Settings of other names are none of its business.
+        """
+        deny, code = settings.get("deny") or [], settings.get("code") or {}
+        if not isinstance(deny, list) or not all(isinstance(name, str) for name in deny):
+            raise Invalid("settings.deny: give a list of capabilities")
+        try:
+            denied = check_capabilities(deny)
+        except ValueError as error:
+            raise Invalid(f"settings.deny: {error}") from None
+        if not isinstance(code, Mapping) or set(code) - {"timeout", "memory"}:
+            raise Invalid("settings.code: give {timeout: seconds, memory: bytes}")
+        for name, value in code.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+            if value is not None and not (number and (name == "timeout" or isinstance(value, int))):
+                raise Invalid(f"settings.code.{name}: give a number above 0")
+        single = settings.get("error_workflows") or {}
+        if not isinstance(single, Mapping):
+            raise Invalid("settings.error_workflows: give {workflow: error workflow}")
+        common = settings.get("error_workflow")
+        for name in (common, *single.values()):
+            if name is not None and not isinstance(name, str):
+                raise Invalid("settings.error_workflow: give a workflow's id")
+        return cls(denied, CodePolicy(code.get("timeout"), code.get("memory")), common, dict(single))
+
+    def error_workflow_of(self, workflow: str) -> str | None:
+        """Which workflow starts when an execution of this one fails."""
+        found = self.error_workflows.get(workflow, self.error_workflow)
+        return None if found == workflow else found
+
+
+class _AcceptedDriver(Driver):
+    """The driver of an execution whose start event was committed when it was accepted.
+
+    So pure attempts may ride from the beginning: an execution of nothing else is written once more, at its end.
+    """
+
+    async def begin(self, event: Event) -> None:
+        """See :class:`~orchestrator_core.driver.Driver`."""
+        if self._take(event):
+            await self._write_or_ride(event.at)
+            self.engine.wake()
+
+
+class TenantRealm(Realm):
+    """A tenant's realm on the server: executions are accepted by the store before they are driven."""
+
+    def accept(
+        self,
+        workflow: Workflow,
+        payload: Json = None,
+        *,
+        start: str | None = None,
+        pins: Pins | None = None,
+        seed: int | None = None,
+        execution_id: str | None = None,
+    ) -> ExecutionStarted:
+        """The start event of a new execution, everything in it checked and copied. Nothing is written.
+
+        Raises:
+            DocumentError: The workflow cannot run here, or what was given does not fit it.
+        """
+        _check(payload, "$.payload")
+        plan = self.plan(workflow, start)
+        now = self.engine.clock.time()
+        return ExecutionStarted(
+            at=now,
+            execution_id=execution_id or new_execution_id(now),
+            payload=copy_json(payload),
+            start=plan.start,
+            seed=random_bytes.randbits(48) if seed is None else seed,
+            pins=_pins(pins, plan),
+            vars=copy_json(self.variables),
+            workflow=workflow.id,
+            version=workflow.version,
+        )
+
+    def driver(self, workflow: Workflow, event: ExecutionStarted, fence: int) -> Driver:
+        """The driver of an execution that was accepted with this start event; it has not begun."""
+        self.engine.check_open()
+        return _AcceptedDriver(self, Machine(self.plan(workflow, event.start)), fence=fence)
+
+    async def drive(self, driver: Driver, events: Sequence[Event]) -> None:
+        """Begin with an execution, or go on with it: the events are all that its journal has.
+
+        Raises:
+            OrchestratorError: The journal contradicts itself or the workflow.
+        """
+        first = events[0]
+        if not isinstance(first, ExecutionStarted):
+            raise OrchestratorError(f"a journal begins with ExecutionStarted, this one with {type(first).__name__}")
+        self.engine.add(driver, first.execution_id)
+        try:
+            if len(events) == 1:
+                # Nothing of it has run: no attempt can have been lost.
+                await driver.begin(first)
+            else:
+                await driver.go_on(events)
+        except BaseException as error:
+            driver.stop(error)
+            self.engine.forget(first.execution_id)
+            raise
+
+
+@attrs.define(eq=False)
+class _Home:
+    """What is kept of a tenant. ``realms`` are those made from it, by the versions of workflows that they know."""
+
+    store: TenantStore
+    tenant: Tenant
+    settings: TenantSettings
+    stamp: Any
+    secrets: Mapping[str, str] = attrs.field(repr=False)
+    variables: Mapping[str, Json]
+    read_at: float
+    used_at: float
+    realms: OrderedDict[tuple[tuple[str, int | None], ...], TenantRealm] = attrs.field(factory=OrderedDict)
+
+
+class Realms:
+    """The realms of all tenants on one engine.
+
+    Args:
+        engine: Whose workers, languages and plugins they use.
+        storage: Where tenants are.
+        sealer: Opens their secrets.
+        idle: Seconds after which what is kept of a tenant that nobody asks for is dropped.
+
+    ``on_still`` and ``on_commit`` are for the worker: what is told of executions that only wait (see
+    :class:`~orchestrator_core.Realm`), and of events that were committed: tenant, execution, number of the first, events.
+    """
+
+    def __init__(self, engine: Engine, storage: Storage, sealer: Sealer, *, idle: float = 300.0) -> None:
+        self.engine = engine
+        self.on_still: Still | None = None
+        self.on_commit: Committed | None = None
+        self._storage = storage
+        self._sealer = sealer
+        self._idle = idle
+        self._homes: dict[str, _Home] = {}
+        self._locks: dict[str, anyio.Lock] = {}
+        self._versions: dict[str, OrderedDict[tuple[str, int], Workflow]] = {}
+
+    # --- what callers ask for -------------------------------------------------------------------------------------------
+
+    async def get(self, tenant: str) -> TenantRealm:
+        """A tenant's realm with every active workflow: for judging documents.
+
+        Raises:
+            NotFound: There is no such tenant.
+            UnknownKey: A secret was sealed with a key that is not here.
+        """
+        home = await self._home(tenant)
+        pinned: dict[str, Workflow] = {}
+        after = ""
+        while rows := await home.store.workflows.list(after=after):
+            for row in rows:
+                if row.active is not None:
+                    pinned[row.id] = await self._version(home, row.id, row.active)
+            after = rows[-1].id
+        return self._realm(home, pinned)
+
+    async def for_execution(self, tenant: str, workflow: Workflow, *, at: float | None = None) -> TenantRealm:
+        """The realm in which an execution of a workflow runs: with the stored workflows that it may call.
+
+        Args:
+            tenant: Whose.
+            workflow: Which version.
+            at: When the execution started (seconds since 1970); ``None``: now.
+
+        Raises:
+            NotFound: There is no such tenant.
+            UnknownKey: A secret was sealed with a key that is not here.
+        """
+        home = await self._home(tenant)
+        pinned: dict[str, Workflow] = {}
+        asked = [*called_workflows(workflow)]
+        while asked:
+            name = asked.pop()
+            if name in pinned or not isinstance(name, str):
+                continue
+            found = await self._pinned(home, name, at)
+            if found is not None:
+                pinned[name] = found
+                asked += called_workflows(found)
+        return self._realm(home, pinned)
+
+    async def workflow(self, tenant: str, workflow_id: str, version: int | None = None) -> Workflow:
+        """A version of a workflow; the active one unless said.
+
+        Raises:
+            NotFound: There is no such tenant, workflow or version, or none is active.
+        """
+        home = await self._home(tenant)
+        if version is None:
+            row = await home.store.workflows.get(workflow_id)
+            if row is None:
+                raise NotFound(f"there is no workflow {workflow_id!r}")
+            if row.active is None:
+                raise NotFound(f"workflow {workflow_id!r} has no active version: activate one")
+            version = row.active
+        return await self._version(home, workflow_id, version)
+
+    async def store(self, tenant: str) -> TenantStore:
+        """A tenant's store.
+
+        Raises:
+            NotFound: There is no such tenant.
+        """
+        return (await self._home(tenant)).store
+
+    async def tenant(self, tenant: str) -> Tenant:
+        """A tenant, as it was at most two seconds ago.
+
+        Raises:
+            NotFound: There is no such tenant.
+        """
+        return (await self._home(tenant)).tenant
+
+    async def settings(self, tenant: str) -> TenantSettings:
+        """What a tenant's settings say.
+
+        Raises:
+            NotFound: There is no such tenant.
+        """
+        return (await self._home(tenant)).settings
+
+    def changed(self, tenant: str) -> None:
+        """Something of the tenant was changed by this process: what is asked for next shows it."""
+        home = self._homes.get(tenant)
+        if home is not None:
+            home.read_at = float("-inf")
+
+    # --- making them ----------------------------------------------------------------------------------------------------
+
+    async def _home(self, tenant_id: str) -> _Home:
+        home = self._homes.get(tenant_id)
+        now = time.monotonic()
+        if home is None or now - home.read_at >= _FRESH:
+            async with self._locks.setdefault(tenant_id, anyio.Lock()):
+                home = self._homes.get(tenant_id)
+                if home is None or now - home.read_at >= _FRESH:
+                    home = await self._read(tenant_id, home)
+            self._drop_idle(now)
+        home.used_at = now
+        return home
+
+    async def _read(self, tenant_id: str, known: _Home | None) -> _Home:
+        read_at = time.monotonic()
+        tenant = await self._storage.tenants.get(tenant_id)
+        if tenant is None:
+            self._homes.pop(tenant_id, None)
+            self._versions.pop(tenant_id, None)
+            self._locks.pop(tenant_id, None)
+            raise NotFound(f"there is no tenant {tenant_id!r}")
+        # A tenant that was deleted and made again is another one.
+        same = known is not None and known.tenant.created_at == tenant.created_at
+        if not same:
+            self._versions.pop(tenant_id, None)
+        store = known.store if known is not None and same else await self._storage.store(tenant_id)
+        sealed = await store.secrets.list()
+        variables = await store.variables.list()
+        stamp = (tenant.created_at, tenant.settings, tuple(sealed), tuple(variables))
+        if known is not None and known.stamp == stamp:
+            known.tenant, known.read_at = tenant, read_at
+            return known
+        home = self._homes[tenant_id] = _Home(
+            store,
+            tenant,
+            TenantSettings.of(tenant.settings),
+            stamp,
+            self._open(tenant_id, sealed),
+            {variable.name: variable.value for variable in variables},
+            read_at,
+            read_at,
+        )
+        return home
+
+    def _open(self, tenant_id: str, sealed: Iterable[Any]) -> dict[str, str]:
+        opened: dict[str, str] = {}
+        for secret in sealed:
+            try:
+                opened[secret.name] = self._sealer.open(tenant_id, secret)
+            except UnknownKey:
+                raise  # the operator left a key out: executions wait until it is back
+            except SealError as error:
+                # One bad row is not to stop everything else: for executions this secret is not there.
+                _LOG.error("%s", error, extra={"tenant": tenant_id})
+        return opened
+
+    def _drop_idle(self, now: float) -> None:
+        for name, home in [*self._homes.items()]:
+            if now - home.used_at > self._idle:
+                del self._homes[name]
+                self._versions.pop(name, None)
+                self._locks.pop(name, None)
+
+    def _realm(self, home: _Home, pinned: Mapping[str, Workflow]) -> TenantRealm:
+        key = tuple(sorted((name, workflow.version) for name, workflow in pinned.items()))
+        realm = home.realms.get(key)
+        if realm is None:
+            realm = home.realms[key] = TenantRealm(
+                self.engine,
+                tenant=home.tenant.id,
+                journal=_AcceptedJournal(self, home.store.journal),
+                workflows=pinned.values(),
+                secrets=home.secrets,
+                variables=home.variables,
+                code=home.settings.code,
+                deny=home.settings.deny,
+                blobs=home.store.blobs,
+                on_still=self._still,
+            )
+            if len(home.realms) > _REALMS:
+                home.realms.popitem(last=False)
+        else:
+            home.realms.move_to_end(key)
+        return realm
+
+    def _still(self, execution: Execution, due: float | None) -> None:
+        if self.on_still is not None:
+            self.on_still(execution, due)
+
+    # --- versions -------------------------------------------------------------------------------------------------------
+
+    async def _version(self, home: _Home, workflow_id: str, number: int) -> Workflow:
+        kept = self._versions.setdefault(home.tenant.id, OrderedDict())
+        key = (workflow_id, number)
+        workflow = kept.get(key)
+        if workflow is None:
+            version = await home.store.workflows.version(workflow_id, number)
+            if version is None:
+                raise NotFound(f"workflow {workflow_id!r} has no version {number}")
+            workflow = attrs.evolve(Workflow.from_dict(version.document), version=number)
+            kept[key] = workflow
+            if len(kept) > _WORKFLOWS:
+                kept.popitem(last=False)
+        else:
+            kept.move_to_end(key)
+        return workflow
+
+    async def _pinned(self, home: _Home, workflow_id: str, at: float | None) -> Workflow | None:
+        """The version of a stored workflow that an execution calls which started at a time: the active one at that time."""
+        row = await home.store.workflows.get(workflow_id)
+        if row is not None and (at is None or row.updated_at <= at):
+            return None if row.active is None else await self._version(home, workflow_id, row.active)
+        if at is None:
+            return None
+        number = await self._newest(home.store, workflow_id, at)
+        return await self._version(home, workflow_id, number) if number else None
+
+    async def _newest(self, store: TenantStore, workflow_id: str, at: float) -> int:
+        """The newest version that was there at a time, of a workflow that has been changed or deleted since; 0: none."""
+
+        async def was_there(number: int) -> bool:
+            version = await store.workflows.version(workflow_id, number)
+            return version is not None and version.created_at <= at
+
+        beyond = 1
+        while await was_there(beyond):
+            beyond *= 2
+        newest = beyond // 2
+        while beyond - newest > 1:
+            middle = (newest + beyond) // 2
+            if await was_there(middle):
+                newest = middle
+            else:
+                beyond = middle
+        return newest
+
+
+class _AcceptedJournal:
+    """A tenant's journal as drivers on the server use it.
+
+    The start event of an execution stands there already when it is driven: it was written when it was accepted. Children
+    are written under the fence of the execution at the root. With the end go the node records.
+    """
+
+    def __init__(self, realms: Realms, journal: StoreJournal) -> None:
+        self._realms = realms
+        self._journal = journal
+
+    async def append(
+        self, tenant: str, execution_id: str, expected_seq: int, fence: int, batch: Sequence[Event]
+    ) -> None:
+        """See :class:`~orchestrator_core.Journal`."""
+        driver = self._realms.engine.driver(execution_id)
+        root = driver
+        while root is not None and root.parent is not None:
+            root = root.parent[0]
+        first, events = expected_seq, batch
+        if driver is root and not expected_seq and batch and isinstance(batch[0], ExecutionStarted):
+            first, events = 1, batch[1:]
+        nodes: list[Json] | None = None
+        if driver is not None and batch and isinstance(batch[-1], ExecutionEnded):
+            nodes = [node_io_to_json(record) for record in driver.machine.node_ios()]
+        try:
+            if events:
+                held = fence if root is None else root.fence
+                await self._journal.append(tenant, execution_id, first, held, events, nodes=nodes)
+        except Exception as error:
+            if root is not None and root is not driver:
+                root.stop(error)  # without this child it would wait for ever; whoever resumes it goes on with both
+            raise
+        if self._realms.on_commit is not None:
+            self._realms.on_commit(tenant, execution_id, first, events)
+
+    async def read(self, tenant: str, execution_id: str, after: int = 0) -> Sequence[Event]:
+        """See :class:`~orchestrator_core.Journal`."""
+        return await self._journal.read(tenant, execution_id, after)
+
+
+def called_workflows(workflow: Workflow) -> Iterator[str]:
+    """The ids of the stored workflows that a workflow's nodes call, those in the bodies of its groups included."""
+    return _called(workflow.nodes)
+
+
+def _called(nodes: Collection[Any]) -> Iterator[str]:
+    for node in nodes:
+        kind, config = (node.type, node.config) if isinstance(node, Node) else (node.get("type"), node.get("config"))
+        if not isinstance(config, Mapping):
+            continue
+        if kind == "workflow" and isinstance(config.get("workflow"), str):
+            yield config["workflow"]
+        body = config.get("body")
+        if isinstance(body, Mapping) and isinstance(body.get("nodes"), list):
+            yield from _called([inner for inner in body["nodes"] if isinstance(inner, Mapping)])
+
+
+def _check(value: Any, place: str) -> None:
+    fault = check_json(value, place)
+    if fault is not None:
+        raise DocumentError([fault])
+
+
+def _pins(pins: Any, plan: Plan) -> dict[str, dict[str, Json]]:
+    """Pins from outside: path -> port -> JSON, for paths that the plan has."""
+    if pins is None:
+        return {}
+    if not isinstance(pins, Mapping):
+        raise DocumentError([Fault("pins are given as {path: {port: value}}", "$.pins")])
+    checked: dict[str, dict[str, Json]] = {}
+    for path, ports in pins.items():
+        place = child_place("$.pins", str(path))
+        if not isinstance(ports, Mapping):
+            raise DocumentError([Fault('pins are given as {path: {port: value}}, as {"price": {"main": 3}}', place)])
+        if str(path).partition("/")[0] in plan.outside:
+            continue  # what this start does not reach does not exist for it
+        if not exists(plan, str(path)):
+            raise DocumentError([Fault("there is no such node to pin", place)])
+        _check(dict(ports), place)
+        checked[str(path)] = copy_json(dict(ports))
+    return checked

@@ -1,0 +1,246 @@
+"""The scheduler: starts an execution for every slot of every schedule.
+
+It keeps nothing of its own: a schedule's row says which slot comes next, and a slot is dealt with in the transaction that creates its
+execution and sets the next slot. So any number of schedulers may run at one time, and stop at any point. What is due is
+judged by the database's clock.
+
+Beside that it sweeps: for failures for which an error workflow has not been started, because a worker died or an execution
+went into quarantine; and for executions that ended so long ago that their tenant's retention is over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import anyio
+import attrs
+
+from orchestrator_core import Clock, SystemClock
+from orchestrator_core.errors import DocumentError
+from orchestrator_core.types import Json
+from orchestrator_server.error_workflows import ErrorWorkflows
+from orchestrator_server.errors import Invalid, NotFound
+from orchestrator_server.realms import Realms
+from orchestrator_server.records import DueSchedule, ExecutionRow, Message, NewExecution, Schedule
+from orchestrator_server.slots import Rhythm, next_slot, next_slots, rhythm_of
+from orchestrator_server.storage import Storage, TenantStore
+
+__all__ = ["Scheduler", "next_slot", "next_slots"]
+
+_LOG = logging.getLogger(__name__)
+_MANY: Final = 100  # schedules that are read at once
+_SIDE_BY_SIDE: Final = 8  # tenants' schedules that are dealt with at one time
+_GENTLY: Final = 0.05  # seconds between two strokes of forgetting: others want to write too
+_BLOCKED: Final = 1.0  # seconds between two looks at a buffered slot
+
+
+class Scheduler:
+    """Deals with the slots of all tenants' schedules.
+
+    Args:
+        storage: Where they are.
+        realms: The realms of tenants: their workflows and variables. Its engine need not be open.
+        clock: By which the scheduler sleeps between rounds.
+        tick: Seconds between two rounds: so much later than its slot an execution may start.
+        sweep: Seconds between two sweeps; for failures each looks back twice as far. ``None``: no sweeps.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        realms: Realms,
+        *,
+        clock: Clock | None = None,
+        tick: float = 1.0,
+        sweep: float | None = 300.0,
+    ) -> None:
+        self._storage = storage
+        self._realms = realms
+        self._clock: Clock = clock if clock is not None else SystemClock()
+        self._tick = tick
+        self._sweep = sweep
+        self._errors = ErrorWorkflows(storage, realms)
+        self._blocked: dict[tuple[str, str], float] = {}  # buffered slots: when to look again, by the database's clock
+        self._stopping = anyio.Event()
+
+    async def run(self) -> None:
+        """Work until :meth:`stop`. What goes wrong in a round is logged, and tried again in the next."""
+        swept = float("-inf")
+        while not self._stopping.is_set():
+            try:
+                await self.step()
+                if self._sweep is not None and self._clock.time() - swept >= self._sweep:
+                    swept = self._clock.time()
+                    await self._errors.sweep(2 * self._sweep)
+                    await self.forget()
+            except Exception:  # noqa: BLE001 - it is logged, and the next round tries again
+                _LOG.exception("scheduler: a round failed and is done again")
+            await self._pause()
+
+    async def _pause(self) -> None:
+        async with anyio.create_task_group() as group:
+
+            async def sleep() -> None:
+                await self._clock.sleep_until(self._clock.time() + self._tick)
+                group.cancel_scope.cancel()
+
+            group.start_soon(sleep)
+            await self._stopping.wait()
+            group.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """Let :meth:`run` return after the round that it is in."""
+        self._stopping.set()
+
+    async def step(self) -> int:
+        """One round: deal with every slot that has come. Returns how many slots were dealt with here."""
+        dealt = 0
+        while True:
+            now = await self._storage.now()
+            self._blocked = {key: at for key, at in self._blocked.items() if at > now}
+            # Buffered ones are due all the time: they must not keep others out of the list.
+            due = await self._storage.queue.due_schedules(_MANY + len(self._blocked))
+            todo = [item for item in due if (item.tenant, item.schedule_id) not in self._blocked]
+            if not todo:
+                return dealt
+            done: list[bool] = []
+            limiter = anyio.CapacityLimiter(_SIDE_BY_SIDE)
+            async with anyio.create_task_group() as group:
+                for item in todo:
+                    group.start_soon(self._deal, item, now, limiter, done)
+            dealt += sum(done)
+            if not any(done):
+                return dealt
+
+    async def forget(self) -> int:
+        """Forget the executions of all tenants whose retention is over. Returns how many."""
+        forgotten = 0
+        after = ""
+        while tenants := await self._storage.tenants.list(after=after):
+            for tenant in tenants:
+                if tenant.retention.executions is not None:
+                    forgotten += await self._forget(tenant.id, tenant.retention.executions)
+            after = tenants[-1].id
+        return forgotten
+
+    async def _forget(self, tenant: str, kept: float) -> int:
+        """Args: kept: seconds for which what has ended is kept."""
+        forgotten = 0
+        try:
+            store = await self._realms.store(tenant)
+            before = await self._storage.now() - kept
+            while some := await store.executions.prune(before):
+                forgotten += some
+                await anyio.sleep(_GENTLY)
+        except NotFound:
+            pass  # the tenant was deleted meanwhile
+        return forgotten
+
+    # --- one slot -------------------------------------------------------------------------------------------------------
+
+    async def _deal(self, item: DueSchedule, now: float, limiter: anyio.CapacityLimiter, done: list[bool]) -> None:
+        """Deal with the next slot of a schedule; note whether something was done."""
+        try:
+            async with limiter:
+                store = await self._realms.store(item.tenant)
+                schedule = await store.schedules.get(item.schedule_id)
+                if schedule is None or not schedule.enabled or schedule.next_at != item.next_at:
+                    return  # somebody was quicker, or it was changed
+                done.append(await self._slot(store, schedule, item.next_at, now))
+        except NotFound:
+            return  # the tenant or the schedule was deleted meanwhile
+        except Exception:  # noqa: BLE001 - one bad schedule does not stop the others
+            extra = {"tenant": item.tenant}
+            _LOG.exception("schedule %s: its slot could not be dealt with", item.schedule_id, extra=extra)
+            self._blocked[item.tenant, item.schedule_id] = now + _BLOCKED
+
+    async def _slot(self, store: TenantStore, schedule: Schedule, slot: float, now: float) -> bool:
+        try:
+            rhythm = rhythm_of(schedule.spec)
+        except Invalid as fault:
+            _LOG.error("schedule %s: %s; it is given up", schedule.id, fault, extra={"tenant": store.tenant})
+            return await self._note(store, schedule, slot, None, None)
+        last = await self._last(store, schedule)
+        busy = last is not None and last.finished_at is None
+        ended_at = last.finished_at if last is not None else None
+        if rhythm.overlap == "buffer_one":
+            if busy:
+                # It stays due until the one before has ended: then it starts, and those that came meanwhile do not.
+                self._blocked[store.tenant, schedule.id] = now + _BLOCKED
+                return False
+            if ended_at is not None and ended_at > slot:
+                return await self._fire(store, schedule, slot, next_slot(rhythm, max(now, slot)))
+        if slot < now - rhythm.catch_up:
+            return await self._leave_out(store, schedule, rhythm, slot, now)
+        following = next_slot(rhythm, slot)
+        if busy and rhythm.overlap == "skip":
+            return await self._note(store, schedule, slot, None, following)
+        if busy and last is not None and rhythm.overlap == "cancel_other":
+            await store.inbox.post(last.id, Message(_key("cancel", schedule.id, slot), "cancel"))
+        return await self._fire(store, schedule, slot, following)
+
+    async def _last(self, store: TenantStore, schedule: Schedule) -> ExecutionRow | None:
+        """The execution that the schedule has started last, unless it was forgotten."""
+        name = schedule.state.get("last")
+        return await store.executions.get(name) if isinstance(name, str) else None
+
+    async def _leave_out(self, store: TenantStore, schedule: Schedule, rhythm: Rhythm, slot: float, now: float) -> bool:
+        """No scheduler ran for long: go on with what the catch-up window has of it."""
+        following = next_slot(rhythm, max(slot, now - rhythm.catch_up - 1e-6))
+        _LOG.warning(
+            "schedule %s: its slots from %s on are too long ago and left out",
+            schedule.id,
+            _iso(slot),
+            extra={"tenant": store.tenant},
+        )
+        return await self._note(store, schedule, slot, None, following)
+
+    async def _fire(self, store: TenantStore, schedule: Schedule, slot: float, following: float | None) -> bool:
+        return await self._note(store, schedule, slot, await self._new(store, schedule, slot), following)
+
+    async def _note(
+        self, store: TenantStore, schedule: Schedule, slot: float, new: NewExecution | None, following: float | None
+    ) -> bool:
+        """Note a slot, with its execution or without, and the slot that follows."""
+        state = None if new is None else {**schedule.state, "last": new.event.execution_id}
+        created = await store.schedules.fire(schedule.id, slot, new, next_at=following, state=state)
+        if created is None:
+            now = await store.schedules.get(schedule.id)
+            if now is not None and now.next_at == slot and slot != following:
+                # It was set back to a slot that had been dealt with: that is over, whoever set it.
+                await store.schedules.put(attrs.evolve(now, next_at=following))
+        return True
+
+    async def _new(self, store: TenantStore, schedule: Schedule, slot: float) -> NewExecution | None:
+        """The execution of a slot; ``None`` where the workflow cannot run: then the slot is left out."""
+        extra = {"tenant": store.tenant}
+        try:
+            workflow = await self._realms.workflow(store.tenant, schedule.workflow)
+            realm = await self._realms.for_execution(store.tenant, workflow)
+            payload: Json = {"slot": _iso(slot), "schedule": schedule.id}
+            if not schedule.node and "payload" in schedule.spec:
+                payload = schedule.spec["payload"]
+            start = schedule.node or _start_of(schedule)
+            event = realm.accept(workflow, payload, start=start)
+        except (NotFound, DocumentError) as fault:
+            _LOG.warning("schedule %s: %s; the slot %s is left out", schedule.id, fault, _iso(slot), extra=extra)
+            return None
+        return NewExecution(event)
+
+
+def _start_of(schedule: Schedule) -> str | None:
+    """The trigger that a schedule made by hand starts at, where it says so."""
+    start = schedule.spec.get("start")
+    return start if isinstance(start, str) else None
+
+
+def _key(*parts: object) -> str:
+    """An id that is the same for whoever deals with the same slot."""
+    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:32]
+
+
+def _iso(slot: float) -> str:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=slot)).isoformat().replace("+00:00", "Z")

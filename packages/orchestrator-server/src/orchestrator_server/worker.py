@@ -1,0 +1,602 @@
+"""The worker: takes executions from the queue, drives them on its engine, and gives them back.
+
+It holds an execution by a lease that it renews; under the claim's fence it writes. What only waits is parked: its lease is
+released and its memory freed, and the queue hands it out again when its time has come or a message arrives. Whatever a worker
+holds when it dies, another takes over when the lease is over; whatever it still wants to write then is a conflict.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Final
+from weakref import WeakValueDictionary
+
+import anyio
+import anyio.abc
+import attrs
+
+from orchestrator_core import Engine, Execution, Workflow
+from orchestrator_core.driver import Driver
+from orchestrator_core.errors import IllegalEvent, OrchestratorError
+from orchestrator_core.events import Event, ExecutionEnded, ExecutionStarted
+from orchestrator_core.results import failure_to_json
+from orchestrator_core.types import ExecutionStatus, Json, Pins
+from orchestrator_server.error_workflows import ErrorWorkflows
+from orchestrator_server.errors import Conflict, NotFound, Unavailable
+from orchestrator_server.handles import Follower, Handle, responders
+from orchestrator_server.realms import Realms
+from orchestrator_server.records import Claim, Created, Message, NewExecution
+from orchestrator_server.storage import Storage, TenantStore
+
+__all__ = ["Worker"]
+
+_LOG = logging.getLogger(__name__)
+_BREATH: Final = 0.02  # seconds between two rounds that a hint has called for
+_CROWD: Final = 0.1  # seconds until the queue is asked again where a limit keeps what is due
+_CHILDREN: Final = 0.5  # seconds between two looks into the inboxes of children
+_LONGEST: Final = 60.0  # seconds until an execution that nobody could work on is due again, at most
+_LET_GO: Final = 4.0  # seconds for giving leases back when stopping
+
+
+class _Parked(OrchestratorError):  # noqa: N818 - named after the fact
+    """The execution is given back to the queue."""
+
+
+class _Lost(OrchestratorError):  # noqa: N818 - as above
+    """The lease is over: somebody else may have the execution."""
+
+
+@attrs.define(eq=False)
+class _Held:
+    """An execution that this worker holds. ``until`` is when its lease is over, by this machine's monotonic clock."""
+
+    claim: Claim
+    until: float
+    driver: Driver | None = None
+    ready: bool = False  # its inbox has been read once
+    resting: bool = False  # all of it waits, but it is not parked
+    due: float | None = None  # when it is due again, where it was parked
+    lock: anyio.Lock = attrs.field(factory=anyio.Lock)  # who reads its inbox
+
+
+class Worker:
+    """Drives executions of all tenants on one engine.
+
+    Args:
+        engine: An open engine.
+        realms: Its realms; the worker is told by them what happens in its executions.
+        storage: Where executions and the queue are.
+        name: What its claims are known by: different for each worker that runs at a time.
+        concurrency: How many executions it holds at one time. What waits does not count.
+        lease: Seconds for which a claim holds; renewed every third of it.
+        poll: Seconds after which the queue is looked at where no hint came.
+        near: An execution that goes on by itself within so many seconds is not parked.
+        grace: Seconds for which executions may go on when the worker is stopped.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        realms: Realms,
+        storage: Storage,
+        *,
+        name: str,
+        concurrency: int = 100,
+        lease: float = 30.0,
+        poll: float = 1.0,
+        near: float = 5.0,
+        grace: float = 5.0,
+    ) -> None:
+        self.name = name
+        self._engine = engine
+        self._realms = realms
+        self._storage = storage
+        self._concurrency = concurrency
+        self._lease = lease
+        self._poll = poll
+        self._near = near
+        self._grace = grace
+        self._errors = ErrorWorkflows(storage, realms)
+        self._held: dict[str, _Held] = {}
+        self._coming = 0  # executions that are being created for this worker
+        self._crowded = False  # there was more in the queue than there was room for
+        self._followers: WeakValueDictionary[str, Follower] = WeakValueDictionary()
+        self._bells: dict[str, set[anyio.Event]] = {}  # set when something is committed, by execution
+        self._group: anyio.abc.TaskGroup | None = None
+        self._stopping = anyio.Event()
+        self._work = anyio.Event()  # something may be due, or there is room again
+        self._mail = anyio.Event()  # somebody may have left a message
+        self._serving = 0  # tasks that drive an execution or put it away
+        self._served = anyio.Event()  # set when one of them ends
+        self._claiming = anyio.Lock()  # held while a claim is under way
+        self._looked = 0.0  # when the inboxes of children were looked at, by the monotonic clock
+        realms.on_still = self._still
+        realms.on_commit = self._committed
+
+    @property
+    def holds(self) -> int:
+        """How many executions it holds now."""
+        return len(self._held)
+
+    @property
+    def running(self) -> bool:
+        """Whether it takes executions."""
+        return self._group is not None and not self._stopping.is_set()
+
+    # --- life -----------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work until :meth:`stop`; then let executions go on for a moment and give all leases back.
+
+        Raises:
+            OrchestratorError: It runs already.
+        """
+        if self._group is not None:
+            raise OrchestratorError("this worker runs already")
+        async with anyio.create_task_group() as group:
+            self._group = group
+            for loop in (self._listen, self._claim_round, self._mail_round, self._renew_round):
+                group.start_soon(self._forever, loop)
+            try:
+                await self._stopping.wait()
+                with anyio.move_on_after(self._grace):
+                    await self._all_served()
+                async with self._claiming:
+                    pass  # a claim that is under way gives back what it gets
+            finally:
+                self._stopping.set()
+                with anyio.CancelScope(shield=True), anyio.move_on_after(_LET_GO):
+                    await self._give_back()
+                self._group = None
+                group.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """Take nothing more, and let :meth:`run` return within ``grace`` and some seconds."""
+        self._stopping.set()
+        self._work.set()
+
+    async def _forever(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """Do a round again and again; what goes wrong in one (a database that does not answer) is tried again."""
+        while True:
+            try:
+                await loop()
+            except Exception:  # noqa: BLE001 - it is logged, and the next round tries again
+                _LOG.exception("worker %s: a round failed and is done again", self.name)
+                await anyio.sleep(self._poll)
+
+    async def _all_served(self) -> None:
+        """Return when nothing is held any more, and everything is given back."""
+        while self._serving:
+            self._served = anyio.Event()
+            await self._served.wait()
+
+    async def _give_back(self) -> None:
+        """Park everything, and release it here: its own tasks may be cancelled already."""
+        async with anyio.create_task_group() as group:
+            for held in [*self._held.values()]:
+                driver = held.driver
+                if driver is not None and driver.done and not isinstance(driver.failure, _Parked):
+                    continue  # it ended
+                self._drop(held)
+                waits = driver is not None and (driver.done or driver.is_still())
+                if driver is not None and not driver.done:
+                    held.due = driver.next_due() if waits else None
+                    driver.stop(_Parked("the worker was stopped"))
+                group.start_soon(self._release, held, self._until_due(held) if waits else 0.0, waits)
+            await self._all_served()
+
+    # --- taking ---------------------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        await self._storage.queue.wait_for_work(self._poll)
+        self._work.set()
+        self._mail.set()
+
+    async def _claim_round(self) -> None:
+        if self._stopping.is_set():
+            await anyio.sleep_forever()
+        self._work = anyio.Event()
+        room = self._room()
+        claims: Sequence[Claim] = ()
+        if room > 0:
+            async with self._claiming:
+                claims = await self._storage.queue.claim(self.name, room, self._lease)
+                self._crowded = len(claims) == room
+                for claim in claims:
+                    await self._take(claim)
+        if claims:
+            return
+        due = await self._storage.queue.next_due() if room > 0 else None
+        with anyio.move_on_after(self._poll if due is None else min(max(due, _CROWD), self._poll)):
+            await self._work.wait()
+            await anyio.sleep(_BREATH)
+
+    def _room(self) -> int:
+        return self._concurrency - sum(not held.resting for held in self._held.values()) - self._coming
+
+    async def _take(self, claim: Claim) -> None:
+        if self._stopping.is_set() or self._group is None:
+            await self._release(_Held(claim, 0.0), 0.0, waiting=False)
+        elif claim.execution_id in self._held or self._engine.driver(claim.execution_id) is not None:
+            # One of the same id, of another tenant or under an older claim, is still being put away here.
+            await self._release(_Held(claim, 0.0), _CROWD, waiting=False)
+        else:
+            held = self._held[claim.execution_id] = _Held(claim, time.monotonic() + self._lease)
+            self._serving += 1
+            self._group.start_soon(self._serve, held, None)
+
+    async def _serve(self, held: _Held, begin: tuple[Workflow, ExecutionStarted] | None) -> None:
+        """Drive an execution until it ends, is parked or lost, and put it away."""
+        try:
+            driver = await self._open(held, begin)
+            if driver is not None:
+                await driver.finished.wait()
+                await self._put_away(held, driver)
+        except Exception as error:  # noqa: BLE001 - others go on; this one is tried again, and quarantined in the end
+            await self._give_up(held, error)
+        else:
+            self._drop(held)
+        finally:
+            self._serving -= 1
+            self._served.set()
+
+    async def _open(self, held: _Held, begin: tuple[Workflow, ExecutionStarted] | None) -> Driver | None:
+        """Begin or go on with an execution; ``None`` where there is nothing to go on with."""
+        claim = held.claim
+        events: Sequence[Event]
+        if begin is not None:
+            workflow, start = begin
+            events = [start]
+        else:
+            store = await self._realms.store(claim.tenant)
+            events = await store.journal.read(claim.tenant, claim.execution_id)
+            if not events or not isinstance(events[0], ExecutionStarted):
+                return None  # deleted meanwhile
+            start = events[0]
+            workflow = await self._realms.workflow(claim.tenant, start.workflow, start.version)
+        at = None if begin is not None else start.at
+        realm = await self._realms.for_execution(claim.tenant, workflow, at=at)
+        if self._held.get(claim.execution_id) is not held:
+            return None  # lost, or given back, while this was read
+        driver = held.driver = realm.driver(workflow, start, claim.fence)
+        follower = self._followers.get(claim.execution_id)
+        if follower is not None:
+            follower.driver, follower.away = driver, follower.seq < len(events)
+            follower.tell()
+        await realm.drive(driver, events)
+        if begin is None:
+            await self._deliver(held, driver)
+        held.ready = True
+        if not driver.done and not driver.machine.running and driver.is_still():
+            self._still(Execution(driver), driver.next_due())
+        return driver
+
+    # --- parking and putting away ---------------------------------------------------------------------------------------
+
+    def _still(self, execution: Execution, due: float | None) -> None:
+        """Nothing happens in an execution until a signal comes, or a time."""
+        held = self._held.get(execution.id)
+        driver = held.driver if held is not None else None
+        if held is None or driver is None or driver is not self._engine.driver(execution.id):
+            return
+        follower = self._followers.get(execution.id)
+        if follower is not None and driver.machine.status is ExecutionStatus.WAITING:
+            follower.still = True
+            follower.tell()
+        if not held.ready:
+            return  # a message may wait for it: that is looked at first, and this asked again
+        near = due is not None and due - self._engine.clock.time() < self._near
+        if near or len(self._family(driver)) > 1:
+            # Messages for children do not make their parent due: as long as one waits, it is kept where they are seen.
+            held.resting = True
+            self._work.set()
+            return
+        held.due = due
+        driver.stop(_Parked("the execution was parked"))
+
+    def _drop(self, held: _Held) -> bool:
+        """Hold it no longer. Returns whether it was held until now."""
+        if self._held.get(held.claim.execution_id) is not held:
+            return False
+        del self._held[held.claim.execution_id]
+        if self._crowded or self._room() <= 1:
+            self._work.set()  # there is room again, and somebody may wait for it
+        follower = self._followers.get(held.claim.execution_id)
+        if follower is not None:
+            follower.away = follower.ended is None
+            follower.tell()
+        return True
+
+    async def _put_away(self, held: _Held, driver: Driver) -> None:
+        if not self._drop(held):
+            return
+        claim, failure = held.claim, driver.failure
+        if failure is None:
+            ended = driver.machine.ended
+            if ended is not None and ended.status is ExecutionStatus.FAILED:
+                await self._tell_of_failure(claim, failure_to_json(ended.error))
+        elif isinstance(failure, _Parked):
+            await self._release(held, self._until_due(held), waiting=True)
+        elif not isinstance(failure, Conflict | _Lost):
+            await self._release_failed(held, failure)
+
+    async def _tell_of_failure(self, claim: Claim, error: Json) -> None:
+        try:
+            await self._errors.failed(claim.tenant, claim.execution_id, claim.workflow, error)
+        except Exception:  # noqa: BLE001 - it is logged, and the sweep tries again
+            extra = {"tenant": claim.tenant, "execution": claim.execution_id}
+            _LOG.exception("the error workflow was not started; the next sweep tries again", extra=extra)
+
+    async def _give_up(self, held: _Held, error: Exception) -> None:
+        if self._drop(held):
+            await self._release_failed(held, error)
+
+    async def _release_failed(self, held: _Held, error: BaseException) -> None:
+        """Give back what could not be worked on: it is tried again later, each time more so, and quarantined in the end."""
+        claim = held.claim
+        extra = {"tenant": claim.tenant, "execution": claim.execution_id}
+        _LOG.warning("%s was given up for now: %s", claim.execution_id, error, extra=extra)
+        # A database that did not answer is no fault of the execution.
+        failed = not isinstance(error, Unavailable)
+        await self._release(held, min(2.0 ** min(claim.claims, 10), _LONGEST), waiting=False, failed=failed)
+
+    def _until_due(self, held: _Held) -> float | None:
+        """Seconds from now; ``None``: it waits for a signal alone."""
+        return None if held.due is None else max(0.0, held.due - self._engine.clock.time())
+
+    async def _release(self, held: _Held, wake_in: float | None, waiting: bool, failed: bool = False) -> None:
+        """Give a lease back; the execution is due again in ``wake_in`` seconds."""
+        claim = held.claim
+        try:
+            await self._storage.queue.release(claim, wake_in=wake_in, waiting=waiting, failed=failed)
+        except Exception as error:  # noqa: BLE001 - the lease ends by itself
+            extra = {"tenant": claim.tenant, "execution": claim.execution_id}
+            _LOG.warning("the lease of %s could not be given back: %s", claim.execution_id, error, extra=extra)
+
+    # --- leases ---------------------------------------------------------------------------------------------------------
+
+    async def _renew_round(self) -> None:
+        await anyio.sleep(self._lease / 3)
+        asked = [*self._held.values()]
+        began = time.monotonic()
+        try:
+            with anyio.move_on_after(self._lease / 3):
+                renewed = await self._storage.queue.renew([held.claim for held in asked], self._lease) if asked else ()
+                kept = {(claim.tenant, claim.execution_id, claim.fence) for claim in renewed}
+                for held in asked:
+                    claim = held.claim
+                    if (claim.tenant, claim.execution_id, claim.fence) in kept:
+                        held.until = began + self._lease
+                    else:
+                        held.until = began
+        finally:
+            # Where the database does not answer, leases end all the same.
+            now = time.monotonic()
+            for held in asked:
+                if held.until <= now and self._held.get(held.claim.execution_id) is held:
+                    self._lose(held)
+
+    def _lose(self, held: _Held) -> None:
+        if held.driver is not None and held.driver.finished.is_set():
+            return  # it has ended or was parked meanwhile: whoever drives it is about to put it away
+        extra = {"tenant": held.claim.tenant, "execution": held.claim.execution_id}
+        _LOG.warning("worker %s lost the lease of %s", self.name, held.claim.execution_id, extra=extra)
+        if held.driver is not None:
+            held.driver.stop(_Lost("the lease is over"))
+        self._drop(held)
+
+    # --- messages -------------------------------------------------------------------------------------------------------
+
+    async def _mail_round(self) -> None:
+        with anyio.move_on_after(self._poll):
+            await self._mail.wait()
+        self._mail = anyio.Event()
+        if self._held:
+            for tenant, execution_id in await self._storage.queue.mail(self.name):
+                held = self._held.get(execution_id)
+                if held is not None and held.claim.tenant == tenant and held.ready and held.driver is not None:
+                    await self._deliver(held, held.driver)
+            now = time.monotonic()
+            if now - self._looked >= _CHILDREN:
+                self._looked = now
+                for held in [*self._held.values()]:
+                    if held.ready and held.driver is not None and len(self._family(held.driver)) > 1:
+                        await self._deliver(held, held.driver)
+        await anyio.sleep(_BREATH)
+
+    async def _deliver(self, held: _Held, driver: Driver) -> None:
+        """Feed an execution, and its children, what was left for them."""
+        store = await self._realms.store(held.claim.tenant)
+        async with held.lock:
+            for one in self._family(driver):
+                await self._deliver_to(store, one)
+
+    def _family(self, driver: Driver) -> list[Driver]:
+        children = [child for name in driver.children if (child := self._engine.driver(name)) is not None]
+        return [driver, *(one for child in children for one in self._family(child))]
+
+    async def _deliver_to(self, store: TenantStore, driver: Driver) -> None:
+        execution_id = driver.machine.execution_id
+        fed: set[str] = set()
+        for message in await store.inbox.messages(execution_id):
+            fed.add(message.id)
+            try:
+                await _feed(Execution(driver), message)
+            except IllegalEvent as error:
+                extra = {"tenant": store.tenant, "execution": execution_id}
+                _LOG.info("a message for %s means nothing: %s", execution_id, error, extra=extra)
+        if not fed:
+            return
+        await driver.commit_until_now()
+        if driver.done:
+            return  # whether all reached it is not known: what is left is delivered to whoever goes on with it
+        # What led to an event was consumed by its commit; the rest was seen before, or came too late.
+        stale = [message.id for message in await store.inbox.messages(execution_id) if message.id in fed]
+        if stale:
+            await store.inbox.discard(execution_id, stale)
+
+    # --- for the API ----------------------------------------------------------------------------------------------------
+
+    async def execute(
+        self,
+        tenant: str,
+        workflow: str | Workflow,
+        payload: Json = None,
+        *,
+        version: int | None = None,
+        start: str | None = None,
+        pins: Pins | None = None,
+        seed: int | None = None,
+        idempotency_key: str | None = None,
+        fingerprint: str = "",
+        parent: str | None = None,
+    ) -> Handle:
+        """Accept an execution, and begin with it here where there is room; otherwise it waits in the queue for its turn.
+
+        When this returns it is committed. Where the idempotency key was used before, nothing is created, and the handle
+        is that of the execution that is there (``handle.created.new`` is false).
+
+        Args:
+            tenant: Whose it is.
+            workflow: A workflow's id, or a stored version of one.
+            payload: What starts it.
+            version: Which version of the id; the active one unless said.
+            start: The trigger that starts it, where there are several.
+            pins: Path -> port -> value: nodes that give this instead of running.
+            seed: Makes what is random reproducible.
+            idempotency_key, fingerprint, parent: See :class:`~orchestrator_server.records.NewExecution`.
+
+        Raises:
+            NotFound: There is no such tenant, workflow or version, or none is active.
+            DocumentError: The workflow cannot run here, or what was given does not fit it.
+            Unavailable: The database does not answer.
+        """
+        if isinstance(workflow, str):
+            workflow = await self._realms.workflow(tenant, workflow, version)
+        realm = await self._realms.for_execution(tenant, workflow)
+        event = realm.accept(workflow, payload, start=start, pins=pins, seed=seed)
+        limited = (await self._realms.tenant(tenant)).limits.running is not None
+        # With a limit the queue is asked: only it knows what other workers hold. Nor is anybody to push in front of others.
+        here = self.running and not limited and not self._crowded and self._room() > 0
+        worker = self.name if here else None
+        new = NewExecution(event, idempotency_key, fingerprint, worker=worker, lease=self._lease, parent=parent)
+        store = await self._realms.store(tenant)
+        self._coming += here
+        until = time.monotonic() + self._lease
+        try:
+            created = await _create(store, new)
+        finally:
+            self._coming -= here
+        if not created.new:
+            return await self._handle(tenant, created, workflow)
+        follower = self._followers[event.execution_id] = Follower(1, responders(realm.plan(workflow, event.start)))
+        if created.claim is not None:
+            await self._begin(_Held(created.claim, until), follower, workflow, event)
+        return self._handle_of(created, store, follower)
+
+    async def _begin(self, held: _Held, follower: Follower, workflow: Workflow, event: ExecutionStarted) -> None:
+        """Begin with an execution that was created for this worker."""
+        if self._group is None or self._stopping.is_set():
+            await self._release(held, 0.0, waiting=False)
+            return
+        follower.away = False
+        self._held[event.execution_id] = held
+        self._serving += 1
+        self._group.start_soon(self._serve, held, (workflow, event))
+
+    async def follow(self, tenant: str, execution_id: str) -> Handle:
+        """A handle to an execution, wherever it runs.
+
+        Raises:
+            NotFound: There is no such tenant or execution.
+        """
+        store = await self._realms.store(tenant)
+        row = await store.executions.get(execution_id)
+        if row is None:
+            raise NotFound(f"there is no execution {execution_id!r}")
+        return await self._handle(tenant, Created(row, new=False), None)
+
+    async def events(self, tenant: str, execution_id: str, *, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
+        """The committed events of an execution from number ``after`` on, each with its number plus one, until it has ended.
+
+        The number that comes with an event is what to give as ``after`` to go on behind it.
+
+        Raises:
+            NotFound: There is no such tenant or execution.
+        """
+        store = await self._realms.store(tenant)
+        row = await store.executions.get(execution_id)
+        if row is None:
+            raise NotFound(f"there is no execution {execution_id!r}")
+        while True:
+            bell = anyio.Event()
+            bells = self._bells.setdefault(execution_id, set())
+            bells.add(bell)
+            try:
+                batch = await store.journal.read(tenant, execution_id, after)
+                for event in batch:
+                    after += 1
+                    yield after, event
+                    if isinstance(event, ExecutionEnded):
+                        return
+                if not batch:
+                    row = await store.executions.get(execution_id)
+                    if row is None or (row.finished_at is not None and row.seq <= after):
+                        return  # in quarantine, or deleted: nothing follows
+                    with anyio.move_on_after(self._poll / 2):
+                        await bell.wait()
+            finally:
+                bells.discard(bell)
+                if not bells and self._bells.get(execution_id) is bells:
+                    del self._bells[execution_id]
+
+    async def _handle(self, tenant: str, created: Created, workflow: Workflow | None) -> Handle:
+        """A handle to an execution that may run anywhere."""
+        row = created.execution
+        store = await self._realms.store(tenant)
+        follower = self._followers.get(row.id)
+        if follower is None:
+            if workflow is None or (workflow.id, workflow.version) != (row.workflow, row.version):
+                workflow = await self._realms.workflow(tenant, row.workflow, row.version)
+            first = (await store.journal.read(tenant, row.id))[:1]
+            start = first[0].start if first and isinstance(first[0], ExecutionStarted) else None
+            realm = await self._realms.for_execution(tenant, workflow)
+            follower = self._followers[row.id] = Follower(0, responders(realm.plan(workflow, start)))
+        return self._handle_of(created, store, follower)
+
+    def _handle_of(self, created: Created, store: TenantStore, follower: Follower) -> Handle:
+        execution_id = created.execution.id
+        return Handle(created, store, follower, lambda: execution_id not in self._held)
+
+    def _committed(self, _tenant: str, execution_id: str, first: int, batch: Sequence[Event]) -> None:
+        """Told by the journal after every commit of this process."""
+        follower = self._followers.get(execution_id)
+        if follower is not None:
+            follower.take(first, batch)
+        for bell in self._bells.pop(execution_id, ()):
+            bell.set()
+        driver = self._engine.driver(execution_id)
+        while driver is not None and driver.parent is not None:
+            driver = driver.parent[0]
+        held = self._held.get(driver.machine.execution_id) if driver is not None else None
+        if held is not None:
+            held.resting = False
+
+
+async def _create(store: TenantStore, new: NewExecution) -> Created:
+    """Shielded: what was created for this worker and not taken would lie there until the lease is over."""
+    created: Created | None = None
+    with anyio.CancelScope(shield=True):
+        created = await store.executions.create(new)
+    if created is None:
+        raise OrchestratorError("a shielded scope was cancelled")
+    return created
+
+
+async def _feed(execution: Execution, message: Message) -> None:
+    if message.kind == "signal":
+        await execution.signal(message.path, message.name, message.payload, id=message.id)
+    else:
+        await execution.cancel(message.path)

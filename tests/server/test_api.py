@@ -1,0 +1,354 @@
+"""The API's routes, over the storage in memory and SQLite: what a caller sees."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from api_client import Api, document, make_storage, running, setting
+
+pytestmark = pytest.mark.anyio
+
+ONE = document({"id": "a", "type": "set", "config": {"values": {"n": "{{ payload?.n }}"}}}, setting("b", last=True))
+WAITS = document(setting("first", x=1), {"id": "ask", "type": "wait", "config": {"signal": "go"}}, name="waits")
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def api(request: Any, tmp_path: Path) -> AsyncIterator[Api]:
+    storage = await make_storage(request.param, tmp_path)
+    async with running(storage, wait=5.0) as made:
+        yield made
+    await storage.aclose()
+
+
+# --- workflows --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_workflow_is_created_read_changed_listed_and_deleted(api: Api) -> None:
+    made = await api.call("POST", "/workflows", ONE)
+    assert made.status_code == 201
+    assert made.headers["location"] == "/api/v1/workflows/w"
+    assert made.json()["document"]["nodes"][0]["type_version"] == 1, "a node keeps the meaning that its type has now"
+    assert (await api.call("POST", "/workflows", ONE)).json()["code"] == "exists"
+    changed = await api.call("PUT", "/workflows/w", {**ONE, "name": "Second"})
+    assert (changed.json()["version"], changed.json()["name"]) == (2, "Second")
+    assert [row["id"] for row in (await api.get("/workflows"))["workflows"]] == ["w"]
+    versions = await api.get("/workflows/w/versions?limit=1")
+    assert (versions["versions"][0]["version"], versions["next"]) == (2, 2)
+    assert (await api.get("/workflows/w/versions?before=2"))["versions"][0]["active"] is False
+    assert (await api.get("/workflows/w/versions/1"))["document"]["id"] == "w"
+    assert (await api.call("DELETE", "/workflows/w")).status_code == 204
+    assert (await api.call("GET", "/workflows/w")).status_code == 404
+    assert (await api.call("PUT", "/workflows/w", ONE)).status_code == 404
+
+
+async def test_what_is_wrong_with_a_document_is_told_with_its_place(api: Api) -> None:
+    wrong = {**ONE, "nodes": [*ONE["nodes"], {"id": "c", "type": "sett"}], "edges": [{"source": "a", "target": "x"}]}
+    answer = await api.call("POST", "/workflows", wrong)
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "invalid_document"
+    assert [fault["place"] for fault in answer.json()["faults"]] == ["$.edges[0].target", "$.nodes[2].type"]
+    assert (await api.get("/workflows"))["workflows"] == []
+    cycle = {**ONE, "edges": [{"source": "a", "target": "b"}, {"source": "b", "target": "a"}]}
+    assert "cycle" in (await api.call("POST", "/workflows", cycle)).json()["message"]
+    circle = document({"id": "call", "type": "workflow", "config": {"workflow": "w"}})
+    assert (await api.call("POST", "/workflows", circle)).status_code == 422
+    await api.post("/workflows", ONE)
+    assert (await api.call("PUT", "/workflows/w", {**ONE, "id": "other"})).status_code == 422
+
+
+async def test_somebody_elses_change_is_not_overwritten(api: Api) -> None:
+    tag = (await api.call("POST", "/workflows", ONE)).headers["etag"]
+    assert (await api.call("GET", "/workflows/w", headers={"If-None-Match": tag})).status_code == 304
+    second = await api.call("PUT", "/workflows/w", ONE, headers={"If-Match": tag})
+    assert second.status_code == 200
+    assert second.headers["etag"] != tag
+    late = await api.call("PUT", "/workflows/w", ONE, headers={"If-Match": tag})
+    assert (late.status_code, late.json()["code"]) == (412, "changed")
+    assert (await api.call("DELETE", "/workflows/w", headers={"If-Match": tag})).status_code == 412
+    assert (await api.get("/workflows/w"))["latest"] == 2
+
+
+async def test_a_draft_has_no_triggers_until_it_is_active(api: Api) -> None:
+    hook = document({"id": "hook", "type": "webhook", "config": {"path": "in"}})
+    made = await api.post("/workflows?activate=false", hook, status=201)
+    assert made["active"] is None
+    assert (await api.call("POST", "/hooks/acme/in", {})).status_code == 404
+    assert (await api.call("POST", "/executions/w/execute")).status_code == 404
+    assert (await api.post("/workflows/w/activate", {"version": 1}))["active"] == 1
+    assert (await api.call("POST", "/hooks/acme/in", {})).status_code == 202
+    assert (await api.post("/workflows/w/activate", {"version": None}))["active"] is None
+    assert (await api.call("POST", "/hooks/acme/in", {})).status_code == 404
+
+
+async def test_a_large_document_is_judged_in_two_seconds(api: Api) -> None:
+    nodes = [{"id": f"n{number}", "type": "set"} for number in range(10_000)]
+    edges = [{"source": f"n{n}", "target": f"n{n + step}"} for n in range(9_989) for step in range(1, 11)]
+    begun = anyio.current_time()
+    made = await api.call("POST", "/workflows", {"schema": 1, "id": "large", "nodes": nodes, "edges": edges})
+    assert made.status_code == 201
+    assert anyio.current_time() - begun < 6, "2 s on a machine that does nothing else"
+
+
+# --- executions -------------------------------------------------------------------------------------------------------
+
+
+async def test_executing_answers_with_the_records_and_the_output(api: Api) -> None:
+    await api.post("/workflows", ONE)
+    answer = await api.call("POST", "/executions/w/execute", {"payload": {"n": 3}})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["status"], body["output"]) == ("succeeded", {"last": True})
+    assert [(node["path"], node["output"]) for node in body["nodes"]] == [("a", {"n": 3}), ("b", {"last": True})]
+    assert answer.headers["location"] == f"/api/v1/executions/{body['execution_id']}"
+    assert await api.get(f"/executions/{body['execution_id']}") == body
+    logs = await api.get("/executions/w/logs")
+    assert logs == {"executions": [body], "next": None}
+
+
+async def test_a_failed_execution_is_an_answer_and_no_error(api: Api) -> None:
+    failing = document({"id": "f", "type": "fail", "config": {"message": "no luck", "code": "luck"}})
+    await api.post("/workflows", failing)
+    body = await api.post("/executions/w/execute", status=200)
+    assert (body["status"], body["error"]["code"], body["nodes"][0]["status"]) == ("failed", "luck", "failed")
+
+
+async def test_who_does_not_want_to_wait_gets_an_id(api: Api) -> None:
+    await api.post("/workflows", WAITS)
+    answer = await api.call("POST", "/executions/waits/execute", headers={"Prefer": "respond-async"})
+    assert answer.status_code == 202
+    assert answer.headers["preference-applied"] == "respond-async"
+    short = await api.call("POST", "/executions/waits/execute", headers={"Prefer": "wait=0"})
+    assert short.status_code == 202
+    body = await until(api, f"/executions/{short.json()['execution_id']}", "waiting")
+    assert [node["output"] for node in body["nodes"]] == [{"x": 1}, None]
+
+
+async def test_a_signal_wakes_what_waits_for_it(api: Api) -> None:
+    await api.post("/workflows", WAITS)
+    started = await api.post("/executions/waits/execute", headers={"Prefer": "respond-async"}, status=202)
+    path = f"/executions/{started['execution_id']}"
+    wrong = await api.call("POST", f"{path}/signals/go", {"path": "nobody"})
+    assert (wrong.status_code, wrong.json()["faults"][0]["place"]) == (422, "$.path")
+    sent = await api.post(f"{path}/signals/go", {"path": "ask", "payload": {"yes": True}, "id": "s1"}, status=202)
+    assert sent["new"] is True
+    body = await until(api, path, "succeeded")
+    assert body["nodes"][1]["status"] == "succeeded"
+    late = await api.call("POST", f"{path}/signals/go", {"path": "ask"})
+    assert (late.status_code, late.json()["code"]) == (409, "ended")
+
+
+async def test_what_waits_can_be_cancelled(api: Api) -> None:
+    await api.post("/workflows", WAITS)
+    started = await api.post("/executions/waits/execute", headers={"Prefer": "respond-async"}, status=202)
+    path = f"/executions/{started['execution_id']}"
+    assert (await api.post(f"{path}/cancel", status=202))["new"] is True
+    body = await until(api, path, "cancelled")
+    assert body["nodes"][1]["status"] == "cancelled"
+
+
+async def until(api: Api, path: str, status: str) -> Any:
+    with anyio.fail_after(8):
+        while (body := await api.get(path))["status"] != status:
+            await anyio.sleep(0.02)
+    return body
+
+
+async def test_retrying_from_a_node_keeps_what_stands_before_it(api: Api) -> None:
+    steps = document(
+        {"id": "a", "type": "code", "config": {"source": "return Math.random()"}},
+        {"id": "b", "type": "code", "config": {"source": "return [context.input, Math.random()]"}},
+    )
+    await api.post("/workflows", steps)
+    first = await api.post("/executions/w/execute")
+    again = await api.post(f"/executions/{first['execution_id']}/retry", {"node": "b"})
+    assert again["execution_id"] != first["execution_id"]
+    assert again["nodes"][0]["output"] == first["nodes"][0]["output"]
+    assert again["nodes"][0]["attempts"] == []
+    assert again["output"][1] != first["output"][1]
+    whole = await api.post(f"/executions/{first['execution_id']}/retry")
+    assert whole["nodes"][0]["output"] != first["nodes"][0]["output"]
+    assert (await api.call("POST", f"/executions/{first['execution_id']}/retry", {"node": "z"})).status_code == 422
+    listed = await api.get("/executions")
+    assert {row["parent"] for row in listed["executions"]} == {None, first["execution_id"]}
+
+
+async def test_the_same_idempotency_key_a_hundred_times_is_one_execution(api: Api) -> None:
+    await api.post("/workflows", ONE)
+    bodies: list[Any] = []
+
+    async def send() -> None:
+        bodies.append(await api.post("/executions/w/execute", {"payload": {"n": 1}}, headers={"Idempotency-Key": "k"}))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(100):
+            group.start_soon(send)
+    assert len({body["execution_id"] for body in bodies}) == 1
+    assert {body["status"] for body in bodies} == {"succeeded"}
+    assert len((await api.get("/executions"))["executions"]) == 1
+    other = await api.call("POST", "/executions/w/execute", {"payload": 2}, headers={"Idempotency-Key": "k"})
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
+
+
+async def test_lists_are_paged_filtered_and_sorted(api: Api) -> None:
+    await api.post("/workflows", ONE)
+    await api.post("/workflows", document({"id": "f", "type": "fail"}, name="bad"))
+    made = [(await api.post("/executions/w/execute"))["execution_id"] for _ in range(3)]
+    failed = (await api.post("/executions/bad/execute"))["execution_id"]
+    seen: list[str] = []
+    cursor = ""
+    while True:
+        page = await api.get(f"/executions?sort=created_at&limit=2{cursor}")
+        seen += [row["execution_id"] for row in page["executions"]]
+        if page["next"] is None:
+            break
+        cursor = f"&cursor={page['next']}"
+    assert seen == [*made, failed]
+    rows = (await api.get("/executions?status=failed&status=cancelled"))["executions"]
+    assert [(row["execution_id"], row["error_code"]) for row in rows] == [(failed, "failed")]
+    assert len((await api.get("/executions?workflow=w"))["executions"]) == 3
+    assert (await api.get("/executions?before=2020-01-01T00:00:00Z"))["executions"] == []
+    for wrong in ("sort=name", "limit=0", "limit=x", "status=odd", "q=1", "limit=1&limit=2", "cursor=zzz", "since=now"):
+        answer = await api.call("GET", f"/executions?{wrong}")
+        assert answer.status_code == 400, wrong
+
+
+async def test_what_nobody_has_is_not_found(api: Api) -> None:
+    for method, path in (
+        ("GET", "/executions/exe_nobody"),
+        ("GET", "/executions/exe_nobody/events"),
+        ("POST", "/executions/exe_nobody/cancel"),
+        ("POST", "/executions/exe_nobody/retry"),
+        ("POST", "/executions/nobody/execute"),
+        ("GET", "/executions/nobody/logs"),
+        ("GET", "/workflows/nobody/versions"),
+        ("DELETE", "/workflows/nobody"),
+        ("GET", "/variables/nobody"),
+        ("DELETE", "/variables/nobody"),
+        ("DELETE", "/secrets/nobody"),
+        ("GET", "/schedules/nobody"),
+        ("GET", "/nodes/nobody"),
+        ("GET", "/tenants/nobody"),
+        ("DELETE", "/tenants/nobody"),
+    ):
+        assert (await api.call(method, path, tenant=None if "tenants" in path else "acme")).status_code == 404, path
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+def parsed(text: str) -> list[dict[str, str]]:
+    blocks = [block for block in text.split("\n\n") if block]
+    return [dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":")) for block in blocks]
+
+
+async def test_events_are_streamed_until_the_end_and_go_on_where_they_broke_off(api: Api) -> None:
+    await api.post("/workflows", WAITS)
+    started = await api.post("/executions/waits/execute", headers={"Prefer": "respond-async"}, status=202)
+    path = f"/executions/{started['execution_id']}"
+    answers: list[Any] = []
+
+    async def listen() -> None:
+        answers.append(await api.call("GET", f"{path}/events"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(listen)
+        await anyio.sleep(0.05)
+        await api.post(f"{path}/signals/go", {"path": "ask"}, status=202)
+    assert answers[0].headers["content-type"].startswith("text/event-stream")
+    events = parsed(answers[0].text)[1:]
+    assert [event["id"] for event in events[:-1]] == [str(number) for number in range(1, len(events))]
+    assert events[0]["event"] == "ExecutionStarted"
+    assert [event["event"] for event in events[-2:]] == ["ExecutionEnded", "end"]
+    again = parsed((await api.call("GET", f"{path}/events", headers={"Last-Event-ID": "3"})).text)[1:]
+    assert again == events[3:]
+    assert (await api.call("GET", f"{path}/events", headers={"Last-Event-ID": "x"})).status_code == 400
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_secret_is_set_used_and_never_shown(api: Api) -> None:
+    assert (await api.call("PUT", "/secrets/token", {"value": "s3cret-value"})).json()["version"] == 1
+    assert (await api.call("PUT", "/secrets/token", {"value": "s3cret-value-2"})).json()["version"] == 2
+    listed = await api.call("GET", "/secrets")
+    assert [secret["name"] for secret in listed.json()["secrets"]] == ["token"]
+    assert "s3cret" not in listed.text
+    stored = await (await api.storage.store("acme")).secrets.get("token")
+    assert stored is not None
+    assert b"s3cret" not in stored.ciphertext
+    assert (await api.parts.realms.get("acme")).secrets == {"token": "s3cret-value-2"}
+    assert (await api.parts.realms.get("Acme")).secrets == {}
+    assert (await api.call("DELETE", "/secrets/token")).status_code == 204
+    assert (await api.parts.realms.get("acme")).secrets == {}
+    assert (await api.call("PUT", "/secrets/9bad", {"value": "x"})).status_code == 400
+    assert (await api.call("PUT", "/secrets/empty", {"value": ""})).status_code == 422
+
+
+async def test_variables_are_seen_by_what_starts_after_them(api: Api) -> None:
+    await api.post("/workflows", document(setting("a", city="{{ vars.city }}")))
+    await api.call("PUT", "/variables/city", {"value": {"name": "Ulm"}})
+    assert (await api.post("/executions/w/execute"))["output"] == {"city": {"name": "Ulm"}}
+    assert (await api.get("/variables/city"))["value"] == {"name": "Ulm"}
+    assert [row["name"] for row in (await api.get("/variables"))["variables"]] == ["city"]
+    assert (await api.call("DELETE", "/variables/city")).status_code == 204
+
+
+async def test_a_schedule_lives_with_its_version_and_can_be_switched_off(api: Api) -> None:
+    await api.post("/workflows", document({"id": "daily", "type": "schedule", "config": {"cron": "0 9 * * *"}}))
+    (found,) = (await api.get("/schedules"))["schedules"]
+    assert (found["id"], found["workflow"], found["node"]) == ("w-daily", "w", "daily")
+    assert found["next_at"] is not None
+    off = (await api.call("PATCH", "/schedules/w-daily", {"enabled": False})).json()
+    assert (off["enabled"], off["next_at"]) == (False, None)
+    assert (await api.call("PATCH", "/schedules/w-daily", {"enabled": True})).json()["next_at"] is not None
+    await api.call("DELETE", "/workflows/w")
+    assert (await api.get("/schedules"))["schedules"] == []
+
+
+async def test_the_node_types_are_shown_with_their_schemas(api: Api) -> None:
+    kinds = {kind["name"]: kind for kind in (await api.get("/nodes"))["nodes"]}
+    assert "url" in kinds["http"]["config"]["properties"]
+    assert await api.get("/nodes/http") == kinds["http"]
+    await api.call("PATCH", "/tenants/acme", {"settings": {"deny": ["network"]}}, tenant=None)
+    assert (await api.call("GET", "/nodes/http")).status_code == 404
+    refused = await api.call("POST", "/workflows", document({"id": "h", "type": "http", "config": {"url": "http://x"}}))
+    assert "denied" in refused.json()["message"]
+
+
+# --- tenants ----------------------------------------------------------------------------------------------------------
+
+
+async def test_tenants_and_keys_are_made_changed_and_removed(api: Api) -> None:
+    body = {"id": "beta", "name": "Beta", "limits": {"running": 2}, "retention": {"executions": "7d"}}
+    made = await api.post("/tenants", body, tenant=None, status=201)
+    assert (made["limits"], made["retention"]) == ({"running": 2}, {"executions": 604800.0})
+    assert (await api.call("POST", "/tenants", {"id": "beta"}, tenant=None)).status_code == 409
+    changed = await api.call("PATCH", "/tenants/beta", {"name": "B"}, tenant=None)
+    assert (changed.json()["name"], changed.json()["limits"]) == ("B", {"running": 2})
+    key = await api.post("/tenants/beta/keys", {"role": "editor", "name": "ci"}, tenant=None, status=201)
+    assert (await api.call("GET", "/workflows", token=key["credential"], tenant="beta")).status_code == 200
+    listed = await api.call("GET", "/tenants/beta/keys", tenant=None)
+    assert [row["id"] for row in listed.json()["keys"]] == [key["id"]]
+    assert key["credential"].partition(".")[2] not in listed.text
+    assert (await api.call("DELETE", f"/tenants/acme/keys/{key['id']}", tenant=None)).status_code == 404
+    assert (await api.call("DELETE", f"/tenants/beta/keys/{key['id']}", tenant=None)).status_code == 204
+    assert (await api.call("GET", "/workflows", token=key["credential"], tenant="beta")).status_code == 401
+    assert (await api.call("DELETE", "/tenants/beta", tenant=None)).status_code == 204
+    assert (await api.call("GET", "/tenants/beta", tenant=None)).status_code == 404
+    assert (await api.call("GET", "/workflows", tenant="beta")).status_code == 404
+    assert (await api.call("PATCH", "/tenants/acme", {"settings": {"deny": ["all"]}}, tenant=None)).status_code == 400
+
+
+async def test_the_server_says_how_it_is(api: Api) -> None:
+    for path in ("/health", "/ready"):
+        assert (await api.call("GET", path, token="", tenant=None)).json() == {"status": "ok"}
+        assert (await api.http.get(f"http://test{path}")).status_code == 200
+    assert (await api.call("GET", "/metrics", token="")).status_code == 401
+    assert (await api.call("GET", "/metrics", token=await api.key("acme", "admin"))).status_code == 403
+    text = (await api.call("GET", "/metrics")).text
+    assert 'orchestrator_http_requests_total{method="GET",route="/health",status="200"} 2' in text
+    assert "acme" not in text

@@ -1,0 +1,188 @@
+"""The server's commands: what they print, and a server that is really there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from api_client import document, setting
+
+from orchestrator_core.cli import main
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in an empty folder; gives its exit code and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("ORCHESTRATOR_")]:
+        monkeypatch.delenv(name)
+
+    def call(*words: str) -> tuple[int, str]:
+        code = main(words)
+        out, err = capsys.readouterr()
+        return code, out + err
+
+    return call
+
+
+def test_tenants_are_made_listed_and_deleted(run: Run) -> None:
+    code, out = run("tenant", "create", "acme", "--name", "Acme", "--running", "3", "--json")
+    assert (code, json.loads(out)["id"]) == (0, "acme")
+    assert run("tenant", "create", "acme") == (2, "orchestrator: there is a tenant 'acme' already\n")
+    assert run("tenant", "create", "a b")[0] == 2
+    assert [row["id"] for row in json.loads(run("tenant", "list", "--json")[1])] == ["acme"]
+    assert run("tenant", "delete", "acme", "--yes") == (0, "tenant acme is gone\n")
+    assert run("tenant", "list") == (0, "there are no tenants\n")
+
+
+def test_keys_are_made_shown_without_secret_and_revoked(run: Run) -> None:
+    run("tenant", "create", "acme")
+    code, out = run("key", "create", "--tenant", "acme", "--role", "editor", "--expires", "90d")
+    assert (code, out.count("\n")) == (0, 1)
+    key_id, _, secret = out.strip().partition(".")
+    listed = run("key", "list", "--tenant", "acme", "--json")[1]
+    assert secret not in listed
+    (row,) = json.loads(listed)
+    assert (row["id"], row["role"], row["revoked_at"]) == (key_id, "editor", None)
+    assert run("key", "revoke", key_id)[0] == 0
+    assert json.loads(run("key", "list", "--tenant", "acme", "--json")[1])[0]["revoked_at"] is not None
+    assert run("key", "create")[0] == 2
+    assert run("key", "create", "--tenant", "acme", "--operator")[0] == 2
+    assert run("key", "create", "--tenant", "nobody")[0] == 2
+    assert run("key", "create", "--operator", "--expires", "soon")[0] == 2
+
+
+def test_secrets_are_set_listed_and_never_shown(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run("tenant", "create", "acme")
+    monkeypatch.setenv("VALUE", "s3cret-value")
+    assert run("secret", "set", "token", "--tenant", "acme", "--from", "@env:VALUE")[0] == 0
+    assert json.loads(run("secret", "set", "token", "--tenant", "acme", "--from", "@env:VALUE", "--json")[1]) == {
+        "name": "token",
+        "version": 2,
+    }
+    listed = run("secret", "list", "--tenant", "acme")[1]
+    assert "token" in listed
+    assert "s3cret" not in listed
+    assert b"s3cret-value" not in (tmp_path / "orchestrator.db").read_bytes()
+    assert run("secret", "set", "token", "--tenant", "acme", "--from", "@env:MISSING")[0] == 2
+    key = run("secret", "new-key", "--id", "k2")[1].strip()
+    old = (tmp_path / "orchestrator.db.key").read_text().strip()
+    monkeypatch.setenv("ORCHESTRATOR_SECRET_KEYS", f"{key},{old}")
+    assert json.loads(run("secret", "rotate", "--json")[1]) == {"changed": 1}
+    assert json.loads(run("secret", "list", "--tenant", "acme", "--json")[1])[0]["key"] == "k2"
+    assert run("secret", "delete", "token", "--tenant", "acme")[0] == 0
+    assert run("secret", "delete", "token", "--tenant", "acme")[0] == 2
+
+
+def test_the_schema_is_shown_and_upgraded(run: Run) -> None:
+    before = json.loads(run("db", "current", "--json")[1])
+    assert before["schema"] is None
+    after = json.loads(run("db", "upgrade", "--json")[1])
+    assert after == {"before": None, "schema": before["needed"]}
+    assert "already" in run("db", "upgrade")[1]
+
+
+def test_settings_that_are_wrong_are_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("ports = 1\n")
+    assert run("tenant", "list", "--settings", "s.toml") == (
+        2,
+        "orchestrator: settings: ports: is not known here: did you mean 'port'?\n",
+    )
+    assert run("tenant", "list", "--database", "mysql://x/y")[0] == 2
+
+
+# --- a process --------------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """`orchestrator serve` in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        program = "import sys; from orchestrator_core.cli import main; sys.exit(main())"
+        words = [sys.executable, "-c", program, "serve", "--port", str(self.port)]
+        environment = {**os.environ, "ORCHESTRATOR_HEADER_TIMEOUT": "1", "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.url = f"http://127.0.0.1:{self.port}/api/v1"
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if httpx.get(f"{self.url}/ready", timeout=2).status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise AssertionError("the server did not begin")
+
+    def end(self) -> str:
+        self.process.send_signal(signal.SIGTERM)
+        out, _ = self.process.communicate(timeout=20)
+        return out
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Callable[[], Server]]:
+    started: list[Server] = []
+
+    def start() -> Server:
+        made = Server(tmp_path)
+        started.append(made)
+        made.wait()
+        return made
+
+    yield start
+    for made in started:
+        if made.process.poll() is None:
+            made.process.kill()
+            made.process.communicate()
+
+
+def test_a_server_prints_its_first_key_once_and_keeps_its_data(server: Callable[[], Server]) -> None:
+    first = server()
+    slow = socket.create_connection(("127.0.0.1", first.port))
+    slow.sendall(b"GET /api/v1/health HTTP/1.1\r\nHost: x\r\n")
+    # The key is printed before it listens.
+    assert first.process.stdout is not None
+    lines: list[str] = []
+    while not any(line.startswith("  key_") for line in lines):
+        lines.append(first.process.stdout.readline())
+    credential = lines[-1].strip()
+    headers = {"Authorization": f"Bearer {credential}", "x-tenant-id": "acme"}
+    with httpx.Client(base_url=first.url, headers=headers, timeout=10) as http:
+        own = {"Authorization": headers["Authorization"]}
+        assert http.post("/tenants", json={"id": "acme"}, headers={**own}).status_code == 201
+        code: dict[str, Any] = {"id": "b", "type": "code", "config": {"source": "return context.input.n + 1"}}
+        assert http.post("/workflows", json=document(setting("a", n=1), code)).status_code == 201
+        assert http.post("/executions/w/execute").json()["output"] == 2
+        assert http.get("/nope").json()["code"] == "not_found"
+        assert "server" not in http.get("/health").headers
+    slow.settimeout(5)
+    assert slow.recv(100) == b"", "a head that does not come is not waited for"
+    slow.close()
+    first.end()
+    second = server()
+    with httpx.Client(base_url=second.url, headers=headers, timeout=10) as http:
+        assert len(http.get("/executions/w/logs").json()["executions"]) == 1
+    assert "key_" not in second.end()
