@@ -1,9 +1,7 @@
 """Programs that do not end or ask for too much, while the host is busy: each is stopped soon, and harms nothing."""
 
 import os
-import threading
 import time
-from collections import Counter
 
 import pytest
 from test_attacks import assert_well, attack
@@ -16,24 +14,6 @@ def javascript():
     with JavaScript(instances=2) as runtime:
         assert_well(runtime)
         yield runtime
-
-
-def compute(stop):
-    while not stop.is_set():
-        Counter(str(number) for number in range(500))
-
-
-@pytest.fixture(scope="module")
-def beside():
-    """Two threads that compute, as a busy host has them."""
-    stop = threading.Event()
-    threads = [threading.Thread(target=compute, args=(stop,), daemon=True) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    yield
-    stop.set()
-    for thread in threads:
-        thread.join()
 
 
 # Seconds. With a longer one (`nox -s soak`) more of them come to the end of their memory first.

@@ -6,9 +6,7 @@ driver and change it. That spoils the result of their own call, and no more: the
 
 import gc
 import os
-import threading
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -424,24 +422,6 @@ def test_hostile_nodes_fail_alone(python):
 
 # ---- what does not end, or is too large -----------------------------------------------------------------------------
 # Last in the file: the host stays busy until its end.
-
-
-def compute(stop):
-    while not stop.is_set():
-        Counter(str(number) for number in range(500))
-
-
-@pytest.fixture(scope="module")
-def beside():
-    """Two threads that compute, as a busy host has them."""
-    stop = threading.Event()
-    threads = [threading.Thread(target=compute, args=(stop,), daemon=True) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    yield
-    stop.set()
-    for thread in threads:
-        thread.join()
 
 
 # Seconds. With a longer one (`nox -s soak`) more of them come to the end of their memory first.

@@ -21,32 +21,6 @@ def javascript(tmp_path_factory):
         yield runtime
 
 
-@pytest.fixture
-def run(javascript):
-    def call(source, context=None, **limits):
-        return javascript.run(source, context or {}, limits=Limits(**limits), seed=7, now=NOW).value
-
-    return call
-
-
-@pytest.fixture
-def fail(javascript):
-    def call(source, context=None, **limits):
-        with pytest.raises(SandboxError) as caught:
-            javascript.run(source, context or {}, limits=Limits(**limits), seed=7, now=NOW)
-        return caught.value
-
-    return call
-
-
-@pytest.fixture
-def evaluate(javascript):
-    def call(*expressions, **scope):
-        return javascript.evaluate(expressions, scope, seed=7, now=NOW)
-
-    return call
-
-
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 
