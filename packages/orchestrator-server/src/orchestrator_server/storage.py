@@ -255,9 +255,9 @@ class Executions(Protocol):
     """Executions, from being accepted to being forgotten."""
 
     async def create(self, new: NewExecution) -> Created:
-        """Accept an execution: its row, its start event and its idempotency key, together.
+        """Accept an execution: its row, its first events and its idempotency key, together; where they end it, its end.
 
-        The same id with the same start event again changes nothing (the reply may have been lost).
+        The same id with the same events again changes nothing (the reply may have been lost).
 
         Raises:
             Exists: The id is taken by another execution.

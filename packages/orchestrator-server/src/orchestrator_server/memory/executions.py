@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import attrs
 
-from orchestrator_core.events import Event, ExecutionStarted
+from orchestrator_core.events import Event, ExecutionEnded, ExecutionStarted
 from orchestrator_core.types import Json
 from orchestrator_server import wire
 from orchestrator_server.cursors import cursor_of, place_of
@@ -40,7 +40,7 @@ class Executions(Part):
     async def create(self, new: NewExecution) -> Created:
         check_new(new)
         created = create(self._bound, new)
-        if created.new and created.claim is None:
+        if created.new and created.claim is None and created.execution.finished_at is None:
             self._bound.world.ring()
         return created
 
@@ -103,9 +103,11 @@ def create(bound: Bound, new: NewExecution) -> Created:
         execution_id, fingerprint = data.keys[key]
         return Created(data.executions[execution_id].row, execution_id == event.execution_id, fingerprint)
     known = data.executions.get(event.execution_id)
-    text = wire.to_text(wire.event_to_json(event))
+    batch = [event, *new.events]
+    encoded = wire.encode_events(batch)
+    texts = [wire.to_text(wire.event_to_json(one)) for one in batch]
     if known is not None:
-        if known.events[0] != text:
+        if known.events[: len(texts)] != texts:
             raise Exists(f"there is an execution {event.execution_id} already")
         if key is not None:
             data.keys[key] = (event.execution_id, new.fingerprint)
@@ -118,19 +120,35 @@ def create(bound: Bound, new: NewExecution) -> Created:
         "running",
         event.at,
         parent=new.parent,
-        seq=1,
+        seq=len(texts),
         fence=int(held),
         claims=int(held),
         worker=new.worker,
         wake_at=now + (new.lease if held else new.due_in),
     )
-    data.executions[row.id] = Execution(row, [text])
+    execution = data.executions[row.id] = Execution(row, texts)
+    if encoded.ended is not None:
+        _end(execution, encoded.ended, new.nodes)
     if key is not None:
         data.keys[key] = (row.id, new.fingerprint)
     claim = None
-    if new.worker is not None:
-        claim = Claim(bound.tenant, row.id, row.workflow, row.version, new.worker, 1, 1, 1, row.wake_at or 0.0)
-    return Created(row, True, new.fingerprint, claim)
+    if new.worker is not None and encoded.ended is None:
+        until = execution.row.wake_at or 0.0
+        claim = Claim(bound.tenant, row.id, row.workflow, row.version, new.worker, 1, row.seq, 1, until)
+    return Created(execution.row, True, new.fingerprint, claim)
+
+
+def _end(execution: Execution, ended: ExecutionEnded, nodes: Sequence[Json] | None) -> None:
+    execution.row = attrs.evolve(
+        execution.row,
+        status=ended.status.value,
+        finished_at=ended.at,
+        error_code=ended.error.code if ended.error else None,
+        worker=None,
+        wake_at=None,
+    )
+    execution.inbox.clear()
+    execution.outcome = wire.decode_outcome(wire.encode_outcome(ended, nodes).whole, None, lambda _: {})
 
 
 class MemoryJournal(Part):
@@ -177,19 +195,9 @@ class MemoryJournal(Part):
                 del execution.inbox[signal]
         for message in [m for m in execution.inbox.values() if m.kind == "cancel" and m.path in encoded.cancels]:
             del execution.inbox[message.id]
-        if encoded.ended is not None:
-            ended = encoded.ended
-            row = attrs.evolve(
-                row,
-                status=ended.status.value,
-                finished_at=ended.at,
-                error_code=ended.error.code if ended.error else None,
-                worker=None,
-                wake_at=None,
-            )
-            execution.inbox.clear()
-            execution.outcome = wire.decode_outcome(wire.encode_outcome(ended, nodes).whole, None, lambda _: {})
         execution.row = row
+        if encoded.ended is not None:
+            _end(execution, encoded.ended, nodes)
 
     async def read(self, tenant: str, execution_id: str, after: int = 0) -> Sequence[Event]:
         self._check(tenant)

@@ -19,9 +19,10 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
 
 from orchestrator_server.errors import Invalid, NotFound
+from orchestrator_server.records import Created
 from orchestrator_server.sql.faults import translated
 from orchestrator_server.sql.hop import Reply, Threads
-from orchestrator_server.sql.writer import Append, Lane, PostgresLane, SqliteLane, Work
+from orchestrator_server.sql.writer import Accept, Append, Lane, PostgresLane, SqliteLane, Work
 
 __all__ = ["QUEUE_ROLE", "SYSTEM", "TENANT_ROLE", "Database", "Scope", "make_engine", "shown"]
 
@@ -104,6 +105,14 @@ class Database:
         """The same, in this thread."""
         with translated(), self._begin(scope, write=True) as connection:
             return work(connection)
+
+    async def accept(self, job: Accept) -> Created:
+        """Accept an execution: on SQLite together with others, through the writer."""
+        if not self.is_sqlite:
+            return await self._threads.run(lambda: self.write_now(job.scope, job.run))
+        self._lane(job.scope.tenant).submit(job)
+        created: Created = await job.reply.wait()
+        return created
 
     async def append(self, job: Append) -> None:
         """Hand an append to the writer and wait until it is committed."""

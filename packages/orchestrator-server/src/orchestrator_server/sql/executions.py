@@ -43,7 +43,7 @@ from orchestrator_server.sql.tables import (
     payload_uses,
     payloads,
 )
-from orchestrator_server.sql.writer import Append
+from orchestrator_server.sql.writer import Accept, Append
 
 __all__ = ["Executions", "Inbox", "SqlJournal", "forget"]
 
@@ -58,9 +58,10 @@ class Executions:
 
     async def create(self, new: NewExecution) -> Created:
         check_new(new)
-        tenant, encoded = self._bound.tenant, wire.encode_events([new.event])
-        created = await self._bound.write(lambda connection: statements.create(connection, tenant, new, encoded))
-        if created.new and created.claim is None:
+        encoded = wire.encode_events([new.event, *new.events])
+        outcome = wire.encode_outcome(encoded.ended, new.nodes) if encoded.ended is not None else None
+        created = await self._bound.home.database.accept(Accept(self._bound.scope, new, encoded, outcome, Reply()))
+        if created.new and created.claim is None and encoded.ended is None:
             self._bound.ring()
         return created
 

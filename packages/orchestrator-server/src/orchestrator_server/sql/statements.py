@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from orchestrator_core.events import Event, ExecutionStarted
+from orchestrator_core.events import Event, ExecutionEnded, ExecutionStarted
 from orchestrator_server import wire
 from orchestrator_server.errors import Conflict, Exists
 from orchestrator_server.records import Claim, Created, ExecutionRow, NewExecution
@@ -29,28 +29,26 @@ from orchestrator_server.sql.tables import (
 
 __all__ = [
     "APPEND",
-    "INSERT_EVENTS",
     "JOURNAL_COLUMNS",
-    "MOVE",
     "by_index",
     "create",
+    "created_of",
     "database_time",
     "execution_row",
     "extras",
+    "finish",
     "insert",
     "judge",
     "loader",
+    "row_of",
     "store_large",
+    "store_outcome",
+    "wakes_in",
 ]
 
-# SQLite: one execution moves on, then its events are stored.
-MOVE = (
-    "UPDATE executions SET seq = seq + ?, fence = ?, claims = 0 WHERE tenant = ? AND id = ? AND seq = ? AND fence <= ?"
-)
 JOURNAL_COLUMNS: tuple[str, ...] = ("tenant", "execution", "first", "count", "fence", "data", "refs")
-INSERT_EVENTS = f"INSERT INTO journal ({', '.join(JOURNAL_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
 
-# PostgreSQL: the same for a whole group in one statement, which says whom it has moved. The order of ids is the order of
+# PostgreSQL: a whole group moves on and its events are stored, in one statement, which says whom it has moved. The order of ids is the order of
 # locks, so that two processes do not wait for each other.
 APPEND = """
 WITH given AS MATERIALIZED (
@@ -215,8 +213,35 @@ def store_large(connection: Connection, tenant: str, execution: str, text: wire.
     connection.execute(insert(connection, payload_uses).on_conflict_do_nothing(), uses)
 
 
+def finish(connection: Connection, job: Appended) -> None:
+    """End the execution of an append that holds its end."""
+    tenant, execution = job.key
+    ended = job.encoded.ended
+    if ended is None:
+        return
+    mine = (executions.c.tenant == tenant, executions.c.id == execution)
+    connection.execute(sa.update(executions).where(*mine).values(**_ended(ended), worker=None, wake_at=None))
+    connection.execute(sa.delete(inbox).where(inbox.c.tenant == tenant, inbox.c.execution == execution))
+    store_outcome(connection, tenant, execution, job.outcome)
+
+
+def _ended(event: ExecutionEnded) -> dict[str, Any]:
+    """What the row says of an end."""
+    code = event.error.code if event.error is not None else None
+    return {"status": event.status.value, "finished_at": event.at, "error_code": code}
+
+
+def store_outcome(connection: Connection, tenant: str, execution: str, outcome: wire.Text | None) -> None:
+    """Store how an execution ended, where that was given."""
+    if outcome is None:
+        return
+    store_large(connection, tenant, execution, outcome)
+    values = {"tenant": tenant, "execution": execution, "data": outcome.data, "refs": outcome.refs}
+    connection.execute(insert(connection, outcomes).values(values).on_conflict_do_nothing())
+
+
 def extras(connection: Connection, job: Appended) -> None:
-    """What an append does beside storing its events, once it is known to hold."""
+    """What an append does beside storing its events, once it is known to hold: large values, messages that are consumed."""
     tenant, execution = job.key
     encoded = job.encoded
     store_large(connection, tenant, execution, encoded.text)
@@ -227,73 +252,80 @@ def extras(connection: Connection, job: Appended) -> None:
     if encoded.cancels:
         found = (inbox.c.kind == "cancel", inbox.c.path.in_(encoded.cancels))
         connection.execute(sa.delete(inbox).where(*mine, *found))
-    ended = encoded.ended
-    if ended is None or job.outcome is None:
-        return
-    connection.execute(
-        sa.update(executions)
-        .where(executions.c.tenant == tenant, executions.c.id == execution)
-        .values(
-            status=ended.status.value,
-            finished_at=ended.at,
-            error_code=ended.error.code if ended.error is not None else None,
-            worker=None,
-            wake_at=None,
-        )
-    )
-    store_large(connection, tenant, execution, job.outcome)
-    values = {"tenant": tenant, "execution": execution, "data": job.outcome.data, "refs": job.outcome.refs}
-    connection.execute(insert(connection, outcomes).values(values).on_conflict_do_nothing())
-    connection.execute(sa.delete(inbox).where(*mine))
 
 
-def create(connection: Connection, tenant: str, new: NewExecution, encoded: wire.Encoded) -> Created:
-    """Accept an execution: its row, its start event, its idempotency key.
-
-    Raises:
-        Exists: The id is taken by another execution.
-    """
-    event = new.event
-    if new.idempotency_key is not None:
-        given = {
-            "tenant": tenant,
-            "key": new.idempotency_key,
-            "execution": event.execution_id,
-            "fingerprint": new.fingerprint,
-        }
-        made = connection.execute(insert(connection, idempotency).values(given).on_conflict_do_nothing())
-        if made.rowcount != 1:
-            return _known(connection, tenant, new.idempotency_key, event.execution_id)
+def row_of(tenant: str, new: NewExecution, encoded: wire.Encoded) -> dict[str, Any]:
+    """The row of a new execution, but for when it is due."""
+    event, ended = new.event, encoded.ended
     held = new.worker is not None
-    values = {
+    row = {
         "tenant": tenant,
         "id": event.execution_id,
         "workflow": event.workflow,
         "version": event.version,
         "status": "running",
         "created_at": event.at,
+        "finished_at": None,
+        "error_code": None,
         "parent": new.parent,
-        "seq": 1,
+        "seq": encoded.count,
         "fence": int(held),
         "claims": int(held),
         "worker": new.worker,
-        "wake_at": now() + (new.lease if held else new.due_in),
+        "wake_at": None,
         "queued": True,
     }
+    return row if ended is None else {**row, **_ended(ended), "worker": None}
+
+
+def wakes_in(new: NewExecution, encoded: wire.Encoded) -> float | None:
+    """Seconds until a worker may claim a new execution; ``None``: it has ended."""
+    if encoded.ended is not None:
+        return None
+    return new.due_in if new.worker is None else new.lease
+
+
+def created_of(tenant: str, new: NewExecution, row: ExecutionRow) -> Created:
+    """What a new execution gives to whoever asked for it."""
+    claim = None
+    if new.worker is not None and row.finished_at is None:
+        until = row.wake_at or 0.0
+        claim = Claim(tenant, row.id, row.workflow, row.version, new.worker, 1, row.seq, 1, until)
+    return Created(row, True, new.fingerprint, claim)
+
+
+def create(
+    connection: Connection, tenant: str, new: NewExecution, encoded: wire.Encoded, outcome: wire.Text | None = None
+) -> Created:
+    """Accept an execution: its row, its first events, its idempotency key; and its outcome, where it has ended already.
+
+    Raises:
+        Exists: The id is taken by another execution.
+    """
+    execution_id = new.event.execution_id
+    if new.idempotency_key is not None:
+        given = {
+            "tenant": tenant,
+            "key": new.idempotency_key,
+            "execution": execution_id,
+            "fingerprint": new.fingerprint,
+        }
+        made = connection.execute(insert(connection, idempotency).values(given).on_conflict_do_nothing())
+        if made.rowcount != 1:
+            return _known(connection, tenant, new.idempotency_key, execution_id)
+    values, seconds = row_of(tenant, new, encoded), wakes_in(new, encoded)
+    if seconds is not None:
+        values["wake_at"] = now() + seconds
     statement = insert(connection, executions).values(values).on_conflict_do_nothing()
     row = connection.execute(statement.returning(*executions.c)).one_or_none()
     if row is None:
         return _again(connection, tenant, new, encoded)
     text = encoded.text
-    first = (tenant, event.execution_id, 0, 1, 0, text.data, text.refs)
+    first = (tenant, execution_id, 0, encoded.count, 0, text.data, text.refs)
     connection.execute(sa.insert(journal).values(dict(zip(JOURNAL_COLUMNS, first, strict=True))))
-    store_large(connection, tenant, event.execution_id, text)
-    made_row = execution_row(row)
-    claim = None
-    if new.worker is not None:
-        until = made_row.wake_at or 0.0
-        claim = Claim(tenant, made_row.id, made_row.workflow, made_row.version, new.worker, 1, 1, 1, until)
-    return Created(made_row, True, new.fingerprint, claim)
+    store_large(connection, tenant, execution_id, text)
+    store_outcome(connection, tenant, execution_id, outcome)
+    return created_of(tenant, new, execution_row(row))
 
 
 def _known(connection: Connection, tenant: str, key: str, execution_id: str) -> Created:
@@ -316,7 +348,7 @@ def _again(connection: Connection, tenant: str, new: NewExecution, encoded: wire
             journal.c.tenant == tenant, journal.c.execution == execution_id, journal.c.first == 0
         )
     ).one_or_none()
-    if stands is None or stands[:] != (1, encoded.text.data, encoded.text.refs):
+    if stands is None or stands[:] != (encoded.count, encoded.text.data, encoded.text.refs):
         raise Exists(f"there is an execution {execution_id} already")
     where = (executions.c.tenant == tenant, executions.c.id == execution_id)
     row = connection.execute(sa.select(executions).where(*where)).one()

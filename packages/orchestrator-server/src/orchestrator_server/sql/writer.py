@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,16 +23,19 @@ from sqlalchemy.engine import Connection
 from orchestrator_core.events import ExecutionStarted
 from orchestrator_server import wire
 from orchestrator_server.errors import Unavailable
-from orchestrator_server.sql import statements
+from orchestrator_server.records import Created, ExecutionRow, NewExecution
+from orchestrator_server.sql import many, statements
 from orchestrator_server.sql.faults import lost, translate
 from orchestrator_server.sql.hop import Reply, answer
 from orchestrator_server.sql.tables import journal
 
-__all__ = ["Append", "Lane", "PostgresLane", "SqliteLane", "Work"]
+__all__ = ["Accept", "Append", "Lane", "PostgresLane", "SqliteLane", "Work"]
 
 _MOST = 256
 _MOST_CHARACTERS = 4 * 1024 * 1024
 _IDLE = 20.0
+# The database's clock, as `tables.now` has it.
+_NOW = "SELECT (julianday('now') - 2440587.5) * 86400.0"
 _BACK_OFF = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -69,9 +73,35 @@ class Append:
 
     @property
     def plain(self) -> bool:
-        """Whether it is nothing but events."""
+        """Whether it is nothing but events, and perhaps an outcome."""
         encoded = self.encoded
-        return self.outcome is None and not (encoded.text.large or encoded.signals or encoded.cancels)
+        large = encoded.text.large or (self.outcome is not None and self.outcome.large)
+        return not (large or encoded.signals or encoded.cancels)
+
+
+@attrs.define(eq=False)
+class Accept:
+    """A new execution."""
+
+    scope: ScopeLike
+    new: NewExecution
+    encoded: wire.Encoded
+    outcome: wire.Text | None
+    reply: Reply
+
+    @property
+    def size(self) -> int:
+        """Characters that it brings."""
+        return self.encoded.text.size + (self.outcome.size if self.outcome is not None else 0)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it brings nothing large."""
+        return not (self.encoded.text.large or (self.outcome is not None and self.outcome.large))
+
+    def run(self, connection: Connection) -> Created:
+        """Accept it by itself."""
+        return statements.create(connection, self.scope.tenant, self.new, self.encoded, self.outcome)
 
 
 @attrs.define(eq=False)
@@ -83,7 +113,7 @@ class Work:
     size: int = 0
 
 
-Job = Append | Work
+Job = Append | Accept | Work
 Answer = tuple[Reply, Any, BaseException | None]
 
 
@@ -257,37 +287,92 @@ class SqliteLane(Lane):
         if self._connection is None:
             self._connection = self._engine.connect().execution_options(immediate=True)
         connection = self._connection
+        raw: Any = connection.connection.driver_connection
         answers: list[Answer] = []
-        with connection.begin():
+        with connection.begin(), contextlib.closing(raw.cursor()) as cursor:
             appends = [job for job in group if isinstance(job, Append)]
             if appends:
-                answers += self._append(connection, appends)
+                answers += _append(connection, cursor, appends)
+            accepts = [job for job in group if isinstance(job, Accept)]
+            if accepts:
+                answers += _accept(connection, cursor, accepts)
             answers += [_work(connection, job) for job in group if isinstance(job, Work)]
         return answers
 
-    def _append(self, connection: Connection, appends: Sequence[Append]) -> Iterable[Answer]:
-        raw: Any = connection.connection.driver_connection
-        cursor = raw.cursor()
-        done: list[Append] = []
-        answers: list[Answer] = []
-        try:
-            for job in appends:
-                count = job.encoded.count
-                cursor.execute(
-                    statements.MOVE, (count, job.fence, job.scope.tenant, job.execution, job.expected, job.fence)
-                )
-                if cursor.rowcount == 1 or (judged := _judge(connection, job)) is None:
-                    done.append(job)
-                else:
-                    answers.append(judged)
-            cursor.executemany(statements.INSERT_EVENTS, [_row(job) for job in done if job.encoded.count])
-        finally:
-            cursor.close()
-        for job in done:
-            if not job.plain:
-                statements.extras(connection, job)
-            answers.append((job.reply, None, None))
-        return answers
+
+def _append(connection: Connection, cursor: sqlite3.Cursor, appends: Sequence[Append]) -> list[Answer]:
+    """Store appends: all together where all of them fit, else each on its own."""
+    begun = False
+    if len(appends) == 1:
+        if not many.move(cursor, appends):
+            judged = _judge(connection, appends[0])
+            if judged is not None:
+                return [judged]
+            begun = True
+    elif not _all_or_none(cursor, lambda: many.move(cursor, appends)):
+        return [item for job in appends for item in _append(connection, cursor, [job])]
+    many.store_events(cursor, [_row(job) for job in appends if job.encoded.count])
+    plain = [job for job in appends if job.plain]
+    many.store_outcomes(cursor, [(*job.key, *_text(job.outcome)) for job in plain if job.outcome is not None])
+    for job in appends:
+        if begun:
+            statements.finish(connection, job)
+        if not job.plain:
+            statements.extras(connection, job)
+            statements.store_outcome(connection, *job.key, job.outcome)
+    return [(job.reply, None, None) for job in appends]
+
+
+def _accept(connection: Connection, cursor: sqlite3.Cursor, accepts: Sequence[Accept]) -> list[Answer]:
+    """Accept executions: all together where all of them are new and small, else each on its own."""
+    plain = [job for job in accepts if job.plain]
+    answers: list[Answer] = []
+    time: float = cursor.execute(_NOW).fetchone()[0]
+    rows = [statements.row_of(job.scope.tenant, job.new, job.encoded) for job in plain]
+    for job, row in zip(plain, rows, strict=True):
+        seconds = statements.wakes_in(job.new, job.encoded)
+        row["wake_at"] = None if seconds is None else time + seconds
+
+    def store() -> bool:
+        keyed = [job for job in plain if job.new.idempotency_key is not None]
+        keys = [(job.scope.tenant, job.new.event.execution_id, job.new) for job in keyed]
+        return many.accept(cursor, [[*row.values()] for row in rows], keys)
+
+    if plain and _all_or_none(cursor, store):
+        many.store_events(cursor, [_first_row(job) for job in plain])
+        ended = [(job, job.outcome) for job in plain if job.outcome is not None]
+        many.store_outcomes(
+            cursor, [(job.scope.tenant, job.new.event.execution_id, *_text(outcome)) for job, outcome in ended]
+        )
+        for job, row in zip(plain, rows, strict=True):
+            del row["tenant"]
+            answers.append((job.reply, statements.created_of(job.scope.tenant, job.new, ExecutionRow(**row)), None))
+    else:
+        answers += [_work(connection, job) for job in plain]
+    return answers + [_work(connection, job) for job in accepts if not job.plain]
+
+
+def _all_or_none(cursor: sqlite3.Cursor, work: Callable[[], bool]) -> bool:
+    """Do something that says whether it is to stay."""
+    cursor.execute("SAVEPOINT whole")
+    stays = False
+    try:
+        stays = work()
+    except sqlite3.IntegrityError:
+        pass  # one of them is to be told: each on its own finds out which
+    finally:
+        if not stays:
+            cursor.execute("ROLLBACK TO whole")
+        cursor.execute("RELEASE whole")
+    return stays
+
+
+def _text(text: wire.Text) -> tuple[str, str | None]:
+    return text.data, text.refs
+
+
+def _first_row(job: Accept) -> tuple[Any, ...]:
+    return (job.scope.tenant, job.new.event.execution_id, 0, job.encoded.count, 0, *_text(job.encoded.text))
 
 
 def _row(job: Append) -> tuple[Any, ...]:
@@ -306,7 +391,7 @@ def _judge(connection: Connection, job: Append) -> Answer | None:
         return (job.reply, None, translate(error))
 
 
-def _work(connection: Connection, job: Work) -> Answer:
+def _work(connection: Connection, job: Work | Accept) -> Answer:
     """Do it in a savepoint: what is wrong with it is its own."""
     try:
         with connection.begin_nested():
@@ -370,5 +455,6 @@ class PostgresLane(Lane):
         for job in [*done, *late]:
             if not job.plain:
                 statements.extras(connection, job)
+            statements.finish(connection, job)
             answers.append((job.reply, None, None))
         return answers

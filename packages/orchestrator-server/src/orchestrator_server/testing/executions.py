@@ -12,7 +12,7 @@ import attrs
 from orchestrator_core.errors import OrchestratorError
 from orchestrator_core.events import CancelRequested, Event, NodeDue, SignalReceived
 from orchestrator_core.testing import check_journal
-from orchestrator_core.types import ExecutionStatus, Failure
+from orchestrator_core.types import ExecutionStatus, Failure, Json
 from orchestrator_server.errors import Conflict, Exists, Invalid, NotFound
 from orchestrator_server.records import (
     POISON_CLAIMS,
@@ -23,6 +23,7 @@ from orchestrator_server.records import (
     Limits,
     Message,
     NewExecution,
+    Outcome,
     Sort,
     Status,
     Tenant,
@@ -117,6 +118,63 @@ async def an_execution_can_be_claimed_as_it_is_created(h: Harness) -> None:
     assert list(await h.storage.queue.claim("you", 5, _LEASE)) == [], "it is held"
     await store.journal.append("t", "exe_a", 1, claim.fence, step(1))
     assert len(await h.storage.queue.renew([claim], _LEASE)) == 1
+
+
+async def what_came_before_is_accepted_too(h: Harness) -> None:
+    """An execution may have run before it is accepted, even to its end: all of it is stored, or none."""
+    store = await h.tenant()
+    begun = NewExecution(start("exe_a"), events=tuple(step(1)), worker="me", lease=_LEASE)
+    created = await store.executions.create(begun)
+    assert created.claim is not None
+    assert (created.claim.fence, created.claim.seq, created.execution.seq) == (1, 3, 3)
+    assert list(await store.journal.read("t", "exe_a")) == [start("exe_a"), *step(1)]
+    await store.journal.append("t", "exe_a", 3, 1, step(2))
+    over = [*step(1, value="x" * 300_000), ended(output={"n": 1})]
+    nodes: tuple[Json, ...] = ({"path": "n1"},)
+    for name, key in (("exe_b", None), ("exe_c", "k")):
+        given = NewExecution(start(name), events=tuple(over), nodes=nodes, worker="me", idempotency_key=key)
+        created = await store.executions.create(given)
+        row = await _row(store, name)
+        assert (created.execution, created.claim) == (row, None)
+        assert (row.status, row.finished_at, row.worker, row.wake_at, row.seq) == ("succeeded", 3.0, None, None, 4)
+        assert await store.executions.outcome(name) == Outcome({"n": 1}, None, nodes)
+        assert list(await store.journal.read("t", name)) == [start(name), *over]
+        assert (await store.executions.create(given)).new, "the same again (the reply was lost) changes nothing"
+    other = NewExecution(start("exe_d"), events=tuple(over), worker="me", idempotency_key="k")
+    again = await store.executions.create(other)
+    assert (again.new, again.execution.id) == (False, "exe_c"), "its key was used: nothing of it is stored"
+    assert await store.executions.get("exe_d") is None
+    assert list(await store.journal.read("t", "exe_d")) == []
+    await _refused(Exists, store.executions.create(NewExecution(start("exe_b", payload=2))), "an id is taken once")
+    assert [claim.execution_id for claim in await h.storage.queue.claim("a", 5, _LEASE)] == [], "nothing is due"
+
+
+async def many_are_accepted_at_once(h: Harness) -> None:
+    """Callers that come together do not stand in each other's way: what is wrong with one is told to that one."""
+    store = await h.tenant()
+    await store.executions.create(new("exe_taken"))
+    told: dict[str, Any] = {}
+
+    async def create(name: str, given: NewExecution) -> None:
+        try:
+            told[name] = (await store.executions.create(given)).new
+        except Exists:
+            told[name] = "exists"
+
+    async with anyio.create_task_group() as group:
+        for number in range(70):
+            over = (*step(1), ended(output=number)) if number % 2 else ()
+            key = f"k{number % 10}" if number < 20 else None
+            name = f"exe_{number}"
+            group.start_soon(create, name, NewExecution(start(name), events=over, idempotency_key=key))
+        group.start_soon(create, "exe_taken", NewExecution(start("exe_taken", payload=1)))
+    assert told.pop("exe_taken") == "exists"
+    assert sum(told.values()) == 60, "of two with one key there is one"
+    page = await store.executions.list(attrs.evolve(EVERYTHING, limit=100))
+    assert {row.id for row in page.executions} == {"exe_taken", *(name for name, fresh in told.items() if fresh)}
+    assert sum(row.status == "succeeded" for row in page.executions) == 25 + sum(
+        told[f"exe_{number}"] for number in range(1, 20, 2)
+    )
 
 
 async def appends_are_fenced(h: Harness) -> None:
@@ -628,6 +686,8 @@ CONTRACTS: tuple[Callable[[Harness], Awaitable[None]], ...] = (
     creating_writes_row_and_start_together,
     idempotency_keys_make_one_execution,
     an_execution_can_be_claimed_as_it_is_created,
+    what_came_before_is_accepted_too,
+    many_are_accepted_at_once,
     appends_are_fenced,
     a_conflict_takes_out_only_itself,
     one_of_two_writers_wins,

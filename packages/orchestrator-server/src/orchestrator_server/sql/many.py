@@ -1,0 +1,132 @@
+"""SQLite: what a group of jobs does to a table, in one statement.
+
+Between two statements a thread gives up the interpreter, and while the event loop is busy it waits for milliseconds until
+it has it back. So a group is not written job by job: each table is written once, whatever the size of the group
+(docs/decisions/0010).
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from orchestrator_server import wire
+from orchestrator_server.records import NewExecution
+from orchestrator_server.sql.tables import executions
+
+__all__ = ["accept", "move", "store_events", "store_outcomes"]
+
+Row = Sequence[Any]
+
+# A statement has so many rows, so that few texts are to be known to the database; the rest follows in smaller ones.
+_SIZES = (64, 16, 4, 1)
+
+_COLUMNS = tuple(column.name for column in executions.c)
+_EVENTS = ("tenant", "execution", "first", "count", "fence", "data", "refs")
+_OUTCOME = ("tenant", "execution", "data", "refs")
+_KEY = ("tenant", "key", "execution", "fingerprint")
+
+
+class Appended(Protocol):
+    """See :class:`orchestrator_server.sql.writer.Append`."""
+
+    @property
+    def key(self) -> tuple[str, str]: ...
+    @property
+    def expected(self) -> int: ...
+    @property
+    def fence(self) -> int: ...
+    @property
+    def encoded(self) -> wire.Encoded: ...
+    @property
+    def outcome(self) -> wire.Text | None: ...
+
+
+def accept(cursor: sqlite3.Cursor, rows: Sequence[Row], keys: Sequence[tuple[str, str, NewExecution]]) -> bool:
+    """Store new executions and their idempotency keys; ``False``: one of either is there already, and all is to be undone.
+
+    Args:
+        cursor: In a transaction.
+        rows: The rows of ``executions``.
+        keys: For those that have a key: tenant, execution, what was asked for.
+    """
+    if _insert(cursor, "executions", _COLUMNS, rows, "ON CONFLICT DO NOTHING") != len(rows):
+        return False
+    given = [(tenant, new.idempotency_key, execution, new.fingerprint) for tenant, execution, new in keys]
+    return _insert(cursor, "idempotency", _KEY, given, "ON CONFLICT DO NOTHING") == len(given)
+
+
+def move(cursor: sqlite3.Cursor, jobs: Sequence[Appended]) -> bool:
+    """Move executions on by their appends; ``False``: one of them does not fit, and all is to be undone.
+
+    Those that end are ended: their lease and their messages go.
+    """
+    going = [(*job.key, job.encoded.count, job.fence, job.expected) for job in jobs if job.encoded.ended is None]
+    ending: list[Row] = []
+    for job in jobs:
+        ended = job.encoded.ended
+        if ended is not None:
+            code = ended.error.code if ended.error is not None else None
+            moved = (*job.key, job.encoded.count, job.fence, job.expected)
+            ending.append((*moved, ended.status.value, ended.at, code))
+    if _update(cursor, _GO_ON, going) + _update(cursor, _END, ending) != len(jobs):
+        return False
+    for part in _parts(ending):
+        cursor.execute(_many(_EMPTY, 2, len(part)), [value for row in part for value in row[:2]])
+    return True
+
+
+_MOVE = "seq = e.seq + v.column3, fence = v.column4, claims = 0"
+_FITS = (
+    "FROM (VALUES {}) AS v WHERE e.tenant = v.column1 AND e.id = v.column2 AND e.seq = v.column5 AND e.fence <= v.column4"
+)
+_GO_ON = f"UPDATE executions AS e SET {_MOVE} {_FITS}"
+_END = (
+    f"UPDATE executions AS e SET {_MOVE}, status = v.column6, finished_at = v.column7, error_code = v.column8, "
+    f"worker = NULL, wake_at = NULL {_FITS}"
+)
+_EMPTY = "DELETE FROM inbox WHERE (tenant, execution) IN (VALUES {})"
+
+
+def store_events(cursor: sqlite3.Cursor, rows: Sequence[Row]) -> None:
+    """Store rows of ``journal``."""
+    _insert(cursor, "journal", _EVENTS, rows)
+
+
+def store_outcomes(cursor: sqlite3.Cursor, rows: Sequence[Row]) -> None:
+    """Store rows of ``outcomes``; those that are there stay."""
+    _insert(cursor, "outcomes", _OUTCOME, rows, "ON CONFLICT DO NOTHING")
+
+
+# --- many rows, few statements ----------------------------------------------------------------------------------------
+
+
+def _insert(cursor: sqlite3.Cursor, table: str, columns: tuple[str, ...], rows: Sequence[Row], end: str = "") -> int:
+    """Insert rows; returns how many there are now that were not there before."""
+    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES {{}} {end}"  # noqa: S608 - names of this package
+    return _update(cursor, statement, rows)
+
+
+def _update(cursor: sqlite3.Cursor, statement: str, rows: Sequence[Row]) -> int:
+    """Do something with rows; returns how many rows of the table it has changed."""
+    changed = 0
+    for part in _parts(rows):
+        cursor.execute(_many(statement, len(part[0]), len(part)), [value for row in part for value in row])
+        changed += cursor.rowcount
+    return changed
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    begin = 0
+    for size in _SIZES:
+        while len(rows) - begin >= size:
+            yield rows[begin : begin + size]
+            begin += size
+
+
+@functools.lru_cache(maxsize=128)
+def _many(statement: str, width: int, count: int) -> str:
+    row = f"({', '.join('?' * width)})"
+    return statement.format(", ".join([row] * count))
