@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator_server.sql import SqlStorage
-from orchestrator_server.testing.executions import EVERYTHING
-from orchestrator_server.testing.harness import start, step
+from orchestrator_server.testing.harness import EVERYTHING, start, step
 
 pytestmark = pytest.mark.anyio
 ROUNDS = int(os.environ.get("ORCHESTRATOR_KILLS", "10"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 from collections import deque
@@ -16,7 +15,7 @@ import pluggy
 from orchestrator_core.codec import check_json, copy_json, dump_json
 from orchestrator_core.commands import CancelAttempt, CancelChild, Command, Evaluate, RunAttempt, StartChild, StartTimer
 from orchestrator_core.configs import PreparedConfig, prepare_config
-from orchestrator_core.errors import DocumentError, IllegalEvent, NodeError, OrchestratorError
+from orchestrator_core.errors import IllegalEvent, NodeError, OrchestratorError
 from orchestrator_core.events import (
     AttemptFailed,
     AttemptSucceeded,
@@ -43,6 +42,7 @@ from orchestrator_core.machine import Machine
 from orchestrator_core.masking import mask
 from orchestrator_core.nodes import LanguageError, NodeContext, NodeFunction, Services, WaitRequested
 from orchestrator_core.plugins import Registry
+from orchestrator_core.raised import failure_of, is_stray, unwrapped
 from orchestrator_core.state import Scope, Stage
 from orchestrator_core.types import Failure, Json, LogLine
 from orchestrator_core.validation import migrate
@@ -58,7 +58,6 @@ _MAX_UNWRITTEN_TIME = 0.05
 _SCALARS = frozenset([str, int, bool, type(None)])
 _ACTIVE = Stage.ACTIVE  # an enum's member costs as much as a call
 _MAX_REPEATED = 100
-_FAR = 1e9  # seconds
 
 
 class Clock(Protocol):
@@ -104,6 +103,10 @@ class Runner(Protocol):
 
     def write_soon(self, driver: Any) -> None:
         """See to it that what the driver has not written is written soon."""
+        ...
+
+    def write_later(self, driver: Any, due: float) -> None:
+        """See to it that it is written when the time ``due`` has come."""
         ...
 
     def forget(self, execution_id: str) -> None:
@@ -167,6 +170,7 @@ class Driver:
         self.committed = 0
         self.done = False
         self.parent = parent
+        self.on_done: Callable[[], None] | None = None  # called when it has ended, or was given up
         self._unwritten: list[Event] = []
         self._held: list[Command] = []  # to be carried out once what is unwritten is committed
         self._batch: tuple[list[Event], list[Command]] | None = None  # what is being written
@@ -324,6 +328,8 @@ class Driver:
             result = self.machine.result()
             self.engine.put(driver, ChildEnded(driver.now(), path, result.status, result.output, result.error))
             self.engine.wake()
+        if self.on_done is not None:
+            self.on_done()
 
     def stop(self, failure: BaseException) -> None:
         """Give the execution up here, without an event: its journal stays as it is."""
@@ -339,6 +345,8 @@ class Driver:
         self.engine.forget(self.machine.execution_id)
         for child in self.children:
             self.engine.stop(child, failure)
+        if self.on_done is not None:
+            self.on_done()
 
     async def read(self, after: int) -> Sequence[Event]:
         """Committed events."""
@@ -380,8 +388,11 @@ class Driver:
         if self.done:
             return
         if job is WRITE:
-            self._rides = False
-            await self._commit()
+            self._rides = self._may_ride()
+            if self._rides:
+                self.engine.write_later(self, self._since + _MAX_UNWRITTEN_TIME)
+            else:
+                await self._commit()
             return
         self._busy.add(scope)
         try:
@@ -439,8 +450,8 @@ class Driver:
             result = await prepared.function(ctx, config, value)
             outputs = self._outputs(ctx, result, prepared)
         except BaseException as raised:  # whatever a node function raises fails its attempt
-            error = _unwrapped(raised)
-            if not isinstance(error, (Exception, WaitRequested)) and not _is_stray(error, scope):
+            error = unwrapped(raised)
+            if not isinstance(error, (Exception, WaitRequested)) and not is_stray(error, scope):
                 raise  # a cancelled scope, a cancelled task, or what is to end the program
             event = self._raised(error, ctx, job, prepared)
         else:
@@ -462,6 +473,11 @@ class Driver:
         ):
             await self._write_or_ride(event.at)
 
+    def _may_ride(self) -> bool:
+        """Whether what is unwritten can wait for an attempt that runs: what that gives may be written with it."""
+        waits = self._unwritten and self._scopes and not self._held and self._batch is None
+        return bool(waits) and self._time() - self._since < _MAX_UNWRITTEN_TIME
+
     async def _write_or_ride(self, at: float) -> None:
         """Commit what a pure attempt led to, or leave it to the next commit."""
         few = len(self._unwritten) < _MAX_UNWRITTEN
@@ -480,7 +496,7 @@ class Driver:
         logs = self._logs(ctx, prepared)
         if isinstance(error, WaitRequested):
             return AttemptWaited(self.now(), job.path, job.number, error.wait, logs)
-        failure = _failure_of(error)
+        failure = failure_of(error)
         if prepared.secret or ctx.saw_secrets:
             code, message, data = self._masked([failure.code, failure.message, failure.data])
             failure = attrs.evolve(failure, code=code, message=message, data=data)
@@ -646,64 +662,8 @@ def _with_item(scope: Scope, item: Json, index: int) -> Scope:
     return attrs.evolve(scope, item=item, index=index)
 
 
-def _is_stray(error: BaseException, scope: anyio.CancelScope) -> bool:
-    """Whether a node function met a cancellation that nobody asked for: it awaited what somebody else had cancelled."""
-    if not isinstance(error, asyncio.CancelledError) or scope.cancel_called:
-        return False
-    task = asyncio.current_task()
-    return task is not None and not task.cancelling()
-
-
-def _unwrapped(error: BaseException) -> BaseException:
-    """A wait that was asked for inside a task group comes in an exception group."""
-    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        inner = _unwrapped(error.exceptions[0])
-        return inner if isinstance(inner, WaitRequested) else error
-    return error
-
-
 def _holds_containers(config: Mapping[str, Json]) -> bool:
     return any(isinstance(value, list | dict) for value in config.values())
-
-
-def _of_node_error(error: NodeError) -> Failure:
-    """What a plugin raised, as far as it is usable: it must be JSON, and a time a time."""
-    after = error.retry_after
-    usable = isinstance(after, int | float) and not isinstance(after, bool) and 0 <= after < _FAR
-    fault = check_json(error.data)
-    data = copy_json(error.data) if fault is None else {"not_json": str(fault)}
-    return Failure(
-        _text(error.code),
-        _text(error.message),
-        data=data,
-        retryable=bool(error.retryable),
-        retry_after=after if usable else None,
-    )
-
-
-def _text(value: Any) -> str:
-    """A text for people that a journal can hold, whatever somebody's ``__str__`` does."""
-    try:
-        text = str(value)
-    except Exception:  # noqa: BLE001 - it is somebody else's
-        text = f"an object of {type(value).__name__} that cannot be shown"
-    return text.encode("utf-8", "replace").decode()
-
-
-def _failure_of(error: BaseException) -> Failure:
-    if isinstance(error, NodeError):
-        return _of_node_error(error)
-    if isinstance(error, ExpressionError):
-        return Failure("expression", str(error))
-    if isinstance(error, DocumentError):
-        return Failure("bad_config", str(error))
-    if isinstance(error, LanguageError):
-        data = {"line": error.line, "snippet": error.snippet}
-        return Failure(error.code, error.message, data=data)
-    if isinstance(error, OrchestratorError):
-        return Failure(error.code, str(error))
-    # An exception that says nothing may be a passing one (the law: it is retryable).
-    return Failure("exception", f"{type(error).__name__}: {_text(error)}", retryable=True)
 
 
 def _short(value: Any) -> str:

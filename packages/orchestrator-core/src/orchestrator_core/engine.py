@@ -39,9 +39,8 @@ Timer = tuple[float, tuple[int, ...], int, Driver, str, TimerKind]
 
 # A worker lets others run after so many jobs that never suspended.
 _FAIR = 64
-_PLANS = 128
-# From so many nodes on it pays to keep the garbage collector away while something is laid out.
-_LARGE = 1000
+# Seconds between two looks at what can wait to be written.
+_MOMENT = 0.01
 
 Made = TypeVar("Made")
 
@@ -118,6 +117,8 @@ class Engine(Realm):
         self.bare: dict[str, Prepared] = {}  # what nodes without a config share, by type
         self._drivers: dict[str, Driver] = {}
         self.ready: deque[tuple[Driver, Any]] = deque()  # jobs for workers
+        self._later: list[tuple[float, int, Driver]] = []  # drivers whose unwritten events can wait, until when
+        self._later_scope: anyio.CancelScope | None = None
         self._unwritten: dict[Driver, None] = {}  # drivers with events that were not written yet, in order
         self._coming = False  # whether a worker was spawned that has not begun
         self._next: asyncio.Task[None] | None = None  # its task
@@ -127,7 +128,7 @@ class Engine(Realm):
         self._open = False
         self._opened = False  # at any time so far
         self._timers: list[Timer] = []
-        self._timer_serial = 0
+        self._serial = 0
         self._timer_scope: anyio.CancelScope | None = None
         self._timer_next: Timer | None = None  # the one that is slept for
         self._compact_at = 1024
@@ -157,12 +158,14 @@ class Engine(Realm):
         grouped = self._group is not None  # otherwise the task that raised it has told the event loop
         for driver in list(self._drivers.values()):
             driver.stop(OrchestratorError("the engine was closed before the execution ended"))
-        if self._timer_scope is not None:
-            self._timer_scope.cancel()
+        for scope in (self._timer_scope, self._later_scope):
+            if scope is not None:
+                scope.cancel()
         try:
             await self._all_left()
         finally:
             self.ready.clear()
+            self._later.clear()
             self._unwritten.clear()
             self._timers.clear()
             self._coming = False
@@ -312,6 +315,29 @@ class Engine(Realm):
             self._unwritten[driver] = None
             self.wake()
 
+    def write_later(self, driver: Driver, due: float) -> None:
+        """See to it that what a driver has not written is written when a time has come, or a moment later."""
+        self._serial += 1
+        heappush(self._later, (due, self._serial, driver))
+        if self._later_scope is None:
+            self._later_scope = anyio.CancelScope()
+            self._spawn(self._write_late(self._later_scope))
+
+    async def _write_late(self, scope: anyio.CancelScope) -> None:
+        later = self._later
+        try:
+            with scope:
+                while later and self._open:
+                    # One sleep for all that come meanwhile: it need not be told of an earlier one.
+                    await self.clock.sleep_until(min(later[0][0], self.clock.time() + _MOMENT))
+                    now = self.clock.time()
+                    while later and later[0][0] <= now:
+                        _, _, driver = heappop(later)
+                        if not driver.done:
+                            self.write_soon(driver)
+        finally:
+            self._later_scope = None
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         if self._group is not None:
             self._group.start_soon(_await, work)
@@ -388,9 +414,9 @@ class Engine(Realm):
             ]
             heapify(timers)
             self._compact_at = max(1024, 2 * len(timers))
-        self._timer_serial += 1
+        self._serial += 1
         order = driver.machine.order(command.path)
-        heappush(timers, (command.due, order, self._timer_serial, driver, command.path, command.kind))
+        heappush(timers, (command.due, order, self._serial, driver, command.path, command.kind))
         if self._timer_scope is None:
             self._timer_scope = anyio.CancelScope()
             self._spawn(self._tick())

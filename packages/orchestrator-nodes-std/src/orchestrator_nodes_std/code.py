@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Final, Generic, Literal, Protocol, TypeVar, cast
 
 import attrs
@@ -20,7 +22,7 @@ from orchestrator_core import (
     node_type,
     setting,
 )
-from orchestrator_nodes_std.sandbox import Completed, JavaScript, Limits, Python, SandboxError
+from orchestrator_nodes_std.sandbox import Busy, Completed, JavaScript, Limits, Python, SandboxError
 from orchestrator_nodes_std.shapes import Json, between, check
 
 __all__ = ["JavaScriptLanguage", "PythonLanguage", "SandboxLanguage", "code"]
@@ -29,6 +31,9 @@ T = TypeVar("T")
 
 _MIB: Final = 1024 * 1024
 _REMEMBERED: Final = 4096
+_BRIEF: Final = 0.0005  # seconds of a thread's processor time
+_OFTEN: Final = 8  # brief calls in a row, until a source is believed to be brief
+_MOMENT: Final = 0.002  # seconds; the sandbox's clock makes at most two hundredths of it
 _AFTER_DEADLINE: Final = 0.05  # seconds, so that the attempt's own time-out comes first
 
 
@@ -113,9 +118,16 @@ class Runtime(Protocol):
     """What a language needs of its sandbox."""
 
     def run(
-        self, source: str, context: Mapping[str, Json], *, limits: Limits | None = None, seed: int, now: float
+        self,
+        source: str,
+        context: Mapping[str, Json],
+        *,
+        limits: Limits | None = None,
+        seed: int,
+        now: float,
+        waits: bool = True,
     ) -> Completed:
-        """Run a program. Blocks."""
+        """Run a program. Blocks; where it does not wait for anything but the program, it may raise `Busy`."""
         ...
 
     def close(self) -> None:
@@ -126,8 +138,42 @@ class Runtime(Protocol):
 R = TypeVar("R", bound=Runtime)
 
 
+class _Brief:
+    """Which sources take less time than it takes to hand them to a thread. What is written to is safe in any thread.
+
+    A source is brief when its last calls in a thread were, and it is given the benefit of the doubt once: what then does not
+    come to its end in a moment is never called at once again.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[Hashable, int] = {}  # brief calls in a row; -1: never again
+
+    def __contains__(self, key: Hashable) -> bool:
+        return self._calls.get(key, 0) >= _OFTEN
+
+    def timed(self, key: Hashable, call: Callable[[], T]) -> T:
+        """Call, and note how much of the processor's time it took."""
+        began = time.thread_time()
+        try:
+            return call()
+        finally:
+            known = self._calls.get(key, 0)
+            if known >= 0:
+                self._calls[key] = known + 1 if time.thread_time() - began < _BRIEF else 0
+            if len(self._calls) > _REMEMBERED:
+                with contextlib.suppress(KeyError, RuntimeError):  # another thread was quicker
+                    del self._calls[next(iter(self._calls))]
+
+    def refuse(self, key: Hashable) -> None:
+        """It took too long."""
+        self._calls[key] = -1
+
+
 class SandboxLanguage(Generic[R]):
     """A language of the sandbox, in worker threads: the event loop goes on meanwhile, on asyncio and trio.
+
+    What was seen to be brief is called at once (docs/decisions/0010): to hand it to a thread and back costs more than to do
+    it. It has a moment then, and where that is not enough it is called again, in a thread: it gives the same.
 
     An engine has one of its own. Nothing is loaded before the first call. A call cannot be abandoned: cancelling waits
     for its time limit at the latest, because a guest that ran on would still hold its instance.
@@ -138,6 +184,7 @@ class SandboxLanguage(Generic[R]):
         # The limiter keeps waiting calls out of threads; as many run as the sandbox has instances.
         self._parallel = max(2, os.cpu_count() or 1)
         self._sandbox = runtime(self._parallel)
+        self._brief = _Brief()
         self._right: dict[tuple[str, bool], None] = {}  # sources that were parsed well, the last ones
         self._limiter: RunVar[CapacityLimiter] = RunVar("limiter")
 
@@ -162,8 +209,10 @@ class SandboxLanguage(Generic[R]):
             time=usual.time if timeout is None else timeout,
             memory=usual.memory if memory is None else memory,
         )
-        completed = await self._in_thread(
-            lambda: self._sandbox.run(source, context, limits=limits, seed=seed, now=now),
+        completed = await self._called(
+            (source, memory),
+            limits,
+            lambda within, waits: self._sandbox.run(source, context, limits=within, seed=seed, now=now, waits=waits),
         )
         return Ran(completed.value, tuple((line.level, line.message) for line in completed.logs))
 
@@ -180,6 +229,19 @@ class SandboxLanguage(Generic[R]):
         """Give back what the sandbox holds, when the calls that are running have ended."""
         with CancelScope(shield=True):
             await to_thread.run_sync(self._sandbox.close)
+
+    async def _called(self, key: Hashable, limits: Limits, call: Callable[[Limits, bool], T]) -> T:
+        """Call the sandbox, at once or in a thread; told the limits, and whether it may wait for an instance."""
+        if key in self._brief and limits.time > _MOMENT:
+            try:
+                return _translated(lambda: call(attrs.evolve(limits, time=_MOMENT), False))
+            except Busy:
+                pass
+            except LanguageError as error:
+                if error.code != "timeout":
+                    raise
+                self._brief.refuse(key)
+        return await self._in_thread(lambda: self._brief.timed(key, lambda: call(limits, True)))
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         limiter = self._limiter.get(None)
@@ -221,7 +283,13 @@ class JavaScriptLanguage(SandboxLanguage[JavaScript]):
         Raises:
             LanguageError: The scope is no JSON that JavaScript can hold, or all of them together met a limit.
         """
-        found = await self._in_thread(lambda: self._sandbox.evaluate(expressions, scope, seed=seed, now=now))
+        found = await self._called(
+            tuple(expressions),
+            Limits(),
+            lambda within, waits: self._sandbox.evaluate(
+                expressions, scope, limits=within, seed=seed, now=now, waits=waits
+            ),
+        )
         return [
             Evaluated(cast("Literal['value', 'undefined', 'error']", one.kind), one.value, one.message) for one in found
         ]

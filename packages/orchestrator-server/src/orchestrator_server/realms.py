@@ -11,7 +11,7 @@ import logging
 import secrets as random_bytes
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import anyio
@@ -34,13 +34,14 @@ from orchestrator_server.records import Tenant, new_execution_id
 from orchestrator_server.sealing import Sealer, SealError, UnknownKey
 from orchestrator_server.storage import Storage, StoreJournal, TenantStore
 
-__all__ = ["Realms", "TenantRealm", "TenantSettings", "called_workflows"]
+__all__ = ["Realms", "ServedDriver", "TenantRealm", "TenantSettings", "called_workflows"]
 
 _LOG = logging.getLogger(__name__)
 _FRESH: Final = 2.0  # seconds for which what was read of a tenant is believed
 _WORKFLOWS: Final = 256  # versions that are kept for each tenant
 _REALMS: Final = 64  # sets of pinned versions that are kept for each tenant
 
+Accept = Callable[[Sequence[Event], Sequence[Json] | None], Awaitable[None]]
 Still = Callable[[Execution, float | None], None]
 Committed = Callable[[str, str, int, Sequence[Event]], None]
 
@@ -96,11 +97,15 @@ class TenantSettings:
         return None if found == workflow else found
 
 
-class _AcceptedDriver(Driver):
-    """The driver of an execution whose start event was committed when it was accepted.
+class ServedDriver(Driver):
+    """The driver of an execution on the server.
 
-    So pure attempts may ride from the beginning: an execution of nothing else is written once more, at its end.
+    Pure attempts ride from the beginning, whether its start event is committed already or not. Where it is not, ``accept`` is
+    called with the first events that are to be written, instead of the journal: an execution of nothing but pure nodes is
+    accepted and ended by one commit. Until then nobody outside has seen anything of it.
     """
+
+    accept: Accept | None = None
 
     async def begin(self, event: Event) -> None:
         """See :class:`~orchestrator_core.driver.Driver`."""
@@ -142,10 +147,10 @@ class TenantRealm(Realm):
             version=workflow.version,
         )
 
-    def driver(self, workflow: Workflow, event: ExecutionStarted, fence: int) -> Driver:
-        """The driver of an execution that was accepted with this start event; it has not begun."""
+    def driver(self, workflow: Workflow, event: ExecutionStarted, fence: int) -> ServedDriver:
+        """The driver of an execution with this start event; it has not begun."""
         self.engine.check_open()
-        return _AcceptedDriver(self, Machine(self.plan(workflow, event.start)), fence=fence)
+        return ServedDriver(self, Machine(self.plan(workflow, event.start)), fence=fence)
 
     async def drive(self, driver: Driver, events: Sequence[Event]) -> None:
         """Begin with an execution, or go on with it: the events are all that its journal has.
@@ -369,7 +374,7 @@ class Realms:
             realm = home.realms[key] = TenantRealm(
                 self.engine,
                 tenant=home.tenant.id,
-                journal=_AcceptedJournal(self, home.store.journal),
+                journal=_ServedJournal(self, home.store.journal),
                 workflows=pinned.values(),
                 secrets=home.secrets,
                 variables=home.variables,
@@ -436,11 +441,11 @@ class Realms:
         return newest
 
 
-class _AcceptedJournal:
+class _ServedJournal:
     """A tenant's journal as drivers on the server use it.
 
-    The start event of an execution stands there already when it is driven: it was written when it was accepted. Children
-    are written under the fence of the execution at the root. With the end go the node records.
+    The start event of an execution stands there already when it is driven, or it is accepted with it. Children are written
+    under the fence of the execution at the root. With the end go the node records.
     """
 
     def __init__(self, realms: Realms, journal: StoreJournal) -> None:
@@ -456,13 +461,18 @@ class _AcceptedJournal:
         while root is not None and root.parent is not None:
             root = root.parent[0]
         first, events = expected_seq, batch
-        if driver is root and not expected_seq and batch and isinstance(batch[0], ExecutionStarted):
-            first, events = 1, batch[1:]
+        accept: Accept | None = None
+        if driver is root and not expected_seq and isinstance(driver, ServedDriver):
+            accept = driver.accept
+            if accept is None and batch and isinstance(batch[0], ExecutionStarted):
+                first, events = 1, batch[1:]
         nodes: list[Json] | None = None
         if driver is not None and batch and isinstance(batch[-1], ExecutionEnded):
             nodes = [node_io_to_json(record) for record in driver.machine.node_ios()]
         try:
-            if events:
+            if accept is not None:
+                await accept(batch, nodes)
+            elif events:
                 held = fence if root is None else root.fence
                 await self._journal.append(tenant, execution_id, first, held, events, nodes=nodes)
         except Exception as error:

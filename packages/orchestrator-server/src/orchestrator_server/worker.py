@@ -26,7 +26,7 @@ from orchestrator_core.types import ExecutionStatus, Json, Pins
 from orchestrator_server.error_workflows import ErrorWorkflows
 from orchestrator_server.errors import Conflict, NotFound, Unavailable
 from orchestrator_server.handles import Follower, Handle, responders
-from orchestrator_server.realms import Realms
+from orchestrator_server.realms import Realms, ServedDriver, TenantRealm
 from orchestrator_server.records import Claim, Created, Message, NewExecution
 from orchestrator_server.storage import Storage, TenantStore
 
@@ -48,6 +48,25 @@ class _Lost(OrchestratorError):  # noqa: N818 - as above
     """The lease is over: somebody else may have the execution."""
 
 
+class _Known(OrchestratorError):  # noqa: N818 - as above
+    """Its idempotency key was used before: there is no such execution."""
+
+
+@attrs.define(eq=False)
+class _Arrival:
+    """An execution that runs already, and is accepted with the first events that are written of it."""
+
+    created: Created | None = None
+    failure: BaseException | None = None
+    settled: anyio.Event = attrs.field(factory=anyio.Event)
+
+    def settle(self, created: Created | None, failure: BaseException | None = None) -> None:
+        """Say what came of it: the first time counts."""
+        if not self.settled.is_set():
+            self.created, self.failure = created, failure
+            self.settled.set()
+
+
 @attrs.define(eq=False)
 class _Held:
     """An execution that this worker holds. ``until`` is when its lease is over, by this machine's monotonic clock."""
@@ -55,10 +74,17 @@ class _Held:
     claim: Claim
     until: float
     driver: Driver | None = None
+    arrival: _Arrival | None = None  # where it was not accepted yet when it began
     ready: bool = False  # its inbox has been read once
     resting: bool = False  # all of it waits, but it is not parked
     due: float | None = None  # when it is due again, where it was parked
+    left: bool = False  # it was put away
     lock: anyio.Lock = attrs.field(factory=anyio.Lock)  # who reads its inbox
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the queue knows of it."""
+        return self.arrival is None or self.arrival.created is not None
 
 
 class Worker:
@@ -100,7 +126,6 @@ class Worker:
         self._grace = grace
         self._errors = ErrorWorkflows(storage, realms)
         self._held: dict[str, _Held] = {}
-        self._coming = 0  # executions that are being created for this worker
         self._crowded = False  # there was more in the queue than there was room for
         self._followers: WeakValueDictionary[str, Follower] = WeakValueDictionary()
         self._bells: dict[str, set[anyio.Event]] = {}  # set when something is committed, by execution
@@ -108,7 +133,7 @@ class Worker:
         self._stopping = anyio.Event()
         self._work = anyio.Event()  # something may be due, or there is room again
         self._mail = anyio.Event()  # somebody may have left a message
-        self._serving = 0  # tasks that drive an execution or put it away
+        self._serving = 0  # executions that were taken and are not put away
         self._served = anyio.Event()  # set when one of them ends
         self._claiming = anyio.Lock()  # held while a claim is under way
         self._looked = 0.0  # when the inboxes of children were looked at, by the monotonic clock
@@ -174,6 +199,9 @@ class Worker:
 
     async def _give_back(self) -> None:
         """Park everything, and release it here: its own tasks may be cancelled already."""
+        for held in [*self._held.values()]:
+            if held.arrival is not None:
+                await held.arrival.settled.wait()  # within a moment: it is being written
         async with anyio.create_task_group() as group:
             for held in [*self._held.values()]:
                 driver = held.driver
@@ -214,7 +242,7 @@ class Worker:
             await anyio.sleep(_BREATH)
 
     def _room(self) -> int:
-        return self._concurrency - sum(not held.resting for held in self._held.values()) - self._coming
+        return self._concurrency - sum(not held.resting for held in self._held.values())
 
     async def _take(self, claim: Claim) -> None:
         if self._stopping.is_set() or self._group is None:
@@ -225,53 +253,68 @@ class Worker:
         else:
             held = self._held[claim.execution_id] = _Held(claim, time.monotonic() + self._lease)
             self._serving += 1
-            self._group.start_soon(self._serve, held, None)
+            self._group.start_soon(self._serve, held)
 
-    async def _serve(self, held: _Held, begin: tuple[Workflow, ExecutionStarted] | None) -> None:
-        """Drive an execution until it ends, is parked or lost, and put it away."""
+    async def _serve(self, held: _Held) -> None:
+        """Go on with an execution that was claimed."""
+        opened = False
         try:
-            driver = await self._open(held, begin)
-            if driver is not None:
-                await driver.finished.wait()
-                await self._put_away(held, driver)
+            opened = await self._open(held)
         except Exception as error:  # noqa: BLE001 - others go on; this one is tried again, and quarantined in the end
-            await self._give_up(held, error)
-        else:
-            self._drop(held)
+            if self._drop(held):
+                await self._release_failed(held, error)
         finally:
-            self._serving -= 1
-            self._served.set()
+            if not opened:
+                self._leave(held)
 
-    async def _open(self, held: _Held, begin: tuple[Workflow, ExecutionStarted] | None) -> Driver | None:
-        """Begin or go on with an execution; ``None`` where there is nothing to go on with."""
+    async def _open(self, held: _Held) -> bool:
+        """Go on with an execution; ``False`` where there is nothing to go on with."""
         claim = held.claim
-        events: Sequence[Event]
-        if begin is not None:
-            workflow, start = begin
-            events = [start]
-        else:
-            store = await self._realms.store(claim.tenant)
-            events = await store.journal.read(claim.tenant, claim.execution_id)
-            if not events or not isinstance(events[0], ExecutionStarted):
-                return None  # deleted meanwhile
-            start = events[0]
-            workflow = await self._realms.workflow(claim.tenant, start.workflow, start.version)
-        at = None if begin is not None else start.at
-        realm = await self._realms.for_execution(claim.tenant, workflow, at=at)
+        store = await self._realms.store(claim.tenant)
+        events = await store.journal.read(claim.tenant, claim.execution_id)
+        start = events[0] if events else None
+        if not isinstance(start, ExecutionStarted):
+            self._drop(held)
+            return False  # deleted meanwhile
+        workflow = await self._realms.workflow(claim.tenant, start.workflow, start.version)
+        realm = await self._realms.for_execution(claim.tenant, workflow, at=start.at)
         if self._held.get(claim.execution_id) is not held:
-            return None  # lost, or given back, while this was read
-        driver = held.driver = realm.driver(workflow, start, claim.fence)
+            return False  # lost, or given back, while this was read
+        driver = realm.driver(workflow, start, claim.fence)
+        self._join(held, driver)
         follower = self._followers.get(claim.execution_id)
         if follower is not None:
             follower.driver, follower.away = driver, follower.seq < len(events)
             follower.tell()
         await realm.drive(driver, events)
-        if begin is None:
-            await self._deliver(held, driver)
+        await self._deliver(held, driver)
         held.ready = True
         if not driver.done and not driver.machine.running and driver.is_still():
             self._still(Execution(driver), driver.next_due())
-        return driver
+        return True
+
+    def _join(self, held: _Held, driver: Driver) -> None:
+        """Hold an execution by its driver from now on, until that is done."""
+        held.driver = driver
+        driver.on_done = lambda: self._done(held, driver)
+
+    def _done(self, held: _Held, driver: Driver) -> None:
+        """Its driver has ended it, or given it up."""
+        if held.arrival is not None:
+            held.arrival.settle(None, driver.failure)
+        ended = driver.machine.ended
+        well = driver.failure is None and ended is not None and ended.status is not ExecutionStatus.FAILED
+        if well or self._group is None:
+            self._drop(held)
+            self._leave(held)
+        else:
+            self._group.start_soon(self._put_away, held, driver)
+
+    def _leave(self, held: _Held) -> None:
+        if not held.left:
+            held.left = True
+            self._serving -= 1
+            self._served.set()
 
     # --- parking and putting away ---------------------------------------------------------------------------------------
 
@@ -310,8 +353,13 @@ class Worker:
         return True
 
     async def _put_away(self, held: _Held, driver: Driver) -> None:
-        if not self._drop(held):
-            return
+        try:
+            if self._drop(held) and held.accepted:
+                await self._give_up(held, driver)
+        finally:
+            self._leave(held)
+
+    async def _give_up(self, held: _Held, driver: Driver) -> None:
         claim, failure = held.claim, driver.failure
         if failure is None:
             ended = driver.machine.ended
@@ -319,7 +367,7 @@ class Worker:
                 await self._tell_of_failure(claim, failure_to_json(ended.error))
         elif isinstance(failure, _Parked):
             await self._release(held, self._until_due(held), waiting=True)
-        elif not isinstance(failure, Conflict | _Lost):
+        elif not isinstance(failure, Conflict | _Lost | _Known):
             await self._release_failed(held, failure)
 
     async def _tell_of_failure(self, claim: Claim, error: Json) -> None:
@@ -328,10 +376,6 @@ class Worker:
         except Exception:  # noqa: BLE001 - it is logged, and the sweep tries again
             extra = {"tenant": claim.tenant, "execution": claim.execution_id}
             _LOG.exception("the error workflow was not started; the next sweep tries again", extra=extra)
-
-    async def _give_up(self, held: _Held, error: Exception) -> None:
-        if self._drop(held):
-            await self._release_failed(held, error)
 
     async def _release_failed(self, held: _Held, error: BaseException) -> None:
         """Give back what could not be worked on: it is tried again later, each time more so, and quarantined in the end."""
@@ -359,7 +403,7 @@ class Worker:
 
     async def _renew_round(self) -> None:
         await anyio.sleep(self._lease / 3)
-        asked = [*self._held.values()]
+        asked = [held for held in self._held.values() if held.accepted]
         began = time.monotonic()
         try:
             with anyio.move_on_after(self._lease / 3):
@@ -480,31 +524,51 @@ class Worker:
         limited = (await self._realms.tenant(tenant)).limits.running is not None
         # With a limit the queue is asked: only it knows what other workers hold. Nor is anybody to push in front of others.
         here = self.running and not limited and not self._crowded and self._room() > 0
-        worker = self.name if here else None
-        new = NewExecution(event, idempotency_key, fingerprint, worker=worker, lease=self._lease, parent=parent)
+        new = NewExecution(event, idempotency_key, fingerprint, parent=parent)
         store = await self._realms.store(tenant)
-        self._coming += here
-        until = time.monotonic() + self._lease
-        try:
-            created = await _create(store, new)
-        finally:
-            self._coming -= here
+        follower = Follower(0 if here else 1, responders(realm.plan(workflow, event.start)))
+        if here:
+            driver = realm.driver(workflow, event, 1)
+            follower.driver, follower.away = driver, False
+            self._followers[event.execution_id] = follower
+            created = await self._run_here(realm, store, driver, new)
+        else:
+            created = await store.executions.create(new)
         if not created.new:
             return await self._handle(tenant, created, workflow)
-        follower = self._followers[event.execution_id] = Follower(1, responders(realm.plan(workflow, event.start)))
-        if created.claim is not None:
-            await self._begin(_Held(created.claim, until), follower, workflow, event)
+        self._followers[event.execution_id] = follower
         return self._handle_of(created, store, follower)
 
-    async def _begin(self, held: _Held, follower: Follower, workflow: Workflow, event: ExecutionStarted) -> None:
-        """Begin with an execution that was created for this worker."""
-        if self._group is None or self._stopping.is_set():
-            await self._release(held, 0.0, waiting=False)
-            return
-        follower.away = False
+    async def _run_here(
+        self, realm: TenantRealm, store: TenantStore, driver: ServedDriver, new: NewExecution
+    ) -> Created:
+        """Begin with an execution at once; returns when it is accepted, or another one stands for its idempotency key."""
+        event, arrival = new.event, _Arrival()
+        claim = Claim(store.tenant, event.execution_id, event.workflow, event.version, self.name, 1, 1, 1, 0.0)
+        held = _Held(claim, float("inf"), arrival=arrival, ready=True)
+
+        async def accept(batch: Sequence[Event], nodes: Sequence[Json] | None) -> None:
+            began = time.monotonic()
+            records = None if nodes is None else tuple(nodes)
+            given = attrs.evolve(new, events=tuple(batch[1:]), nodes=records, worker=self.name, lease=self._lease)
+            created = await store.executions.create(given)
+            if created.claim is not None:
+                held.claim, held.until = created.claim, began + self._lease
+            arrival.settle(created)
+            if not created.new:
+                raise _Known("there is an execution for its idempotency key already")
+
+        driver.accept = accept
         self._held[event.execution_id] = held
         self._serving += 1
-        self._group.start_soon(self._serve, held, (workflow, event))
+        self._join(held, driver)
+        # Shielded: who asked may go away, and the execution goes on all the same.
+        with anyio.CancelScope(shield=True):
+            await realm.drive(driver, [event])
+        await arrival.settled.wait()
+        if arrival.created is None:
+            raise arrival.failure or Unavailable("the server is about to end: ask again in a moment")
+        return arrival.created
 
     async def follow(self, tenant: str, execution_id: str) -> Handle:
         """A handle to an execution, wherever it runs.
@@ -583,16 +647,6 @@ class Worker:
         held = self._held.get(driver.machine.execution_id) if driver is not None else None
         if held is not None:
             held.resting = False
-
-
-async def _create(store: TenantStore, new: NewExecution) -> Created:
-    """Shielded: what was created for this worker and not taken would lie there until the lease is over."""
-    created: Created | None = None
-    with anyio.CancelScope(shield=True):
-        created = await store.executions.create(new)
-    if created is None:
-        raise OrchestratorError("a shielded scope was cancelled")
-    return created
 
 
 async def _feed(execution: Execution, message: Message) -> None:

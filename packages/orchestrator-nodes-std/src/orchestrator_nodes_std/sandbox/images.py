@@ -86,13 +86,16 @@ class Images(Generic[K]):
         # Not left to the end of the interpreter, which takes modules away before it takes away objects.
         weakref.finalize(self, _close_all, self._loaded)
 
-    def ready(self, kind: K) -> tuple[machine.Machine, dict[str, int]]:
-        """The instances of an image, and the addresses in it; loads it where this is the first call."""
+    def ready(self, kind: K, *, waits: bool = True) -> tuple[machine.Machine, dict[str, int]]:
+        """The instances of an image, and the addresses in it; loads it where this is the first call, if it `waits`."""
         process = os.getpid()
         here = self._loaded.get(process)
         if here is None:
             here = self._loaded.setdefault(process, _Loaded(machine.Permits(self._instances)))
-        return here.machines.get(kind) or self._load(here, kind)
+        found = here.machines.get(kind)
+        if found is None and not waits:
+            raise machine.Busy
+        return found or self._load(here, kind)
 
     def close(self) -> None:
         """Wait for the calls that are running, and give everything back. Calls after this raise RuntimeError."""

@@ -200,7 +200,14 @@ class JavaScript:
         self._call(head, b"null", _USUAL, now=0.0, source=source, realm="expressions" if expression else "programs")
 
     def run(
-        self, source: str, context: Mapping[str, Any], *, limits: Limits | None = None, seed: int, now: float
+        self,
+        source: str,
+        context: Mapping[str, Any],
+        *,
+        limits: Limits | None = None,
+        seed: int,
+        now: float,
+        waits: bool = True,
     ) -> Completed:
         """Run `source` as the body of an async function of `context`; what it returns is the value.
 
@@ -222,7 +229,7 @@ class JavaScript:
             f'"logs":{limits.logs},"output":{limits.output},"sets":{"true" if _MAY_HAVE_SETS.search(source) else "false"}}}'
         )
         needs = _mentioned([source])
-        answer, logs = self._call(head, encode(context), limits, now=now, source=source, extras=needs)
+        answer, logs = self._call(head, encode(context), limits, now=now, source=source, extras=needs, waits=waits)
         if answer[:1] == b"u":
             return Completed(None, logs)
         try:
@@ -242,6 +249,7 @@ class JavaScript:
         limits: Limits | None = None,
         seed: int,
         now: float,
+        waits: bool = True,
     ) -> list[Evaluated]:
         """Evaluate expressions over the names in `scope`, each on its own, all in one crossing.
 
@@ -249,6 +257,7 @@ class JavaScript:
         fails is an `Evaluated` of kind `error`; only what ends the guest (time, memory, output) ends the call.
 
         Raises:
+            Busy: as `run`.
             SandboxError: for a limit, or for scope that is not JSON.
             ValueError: a name in `scope` is no identifier.
         """
@@ -276,6 +285,7 @@ class JavaScript:
             source=None,
             extras=_mentioned(expressions),
             realm="expressions",
+            waits=waits,
         )
         halves = _HALF.search(answer) is not None
         try:
@@ -308,6 +318,7 @@ class JavaScript:
         source: str | None,
         extras: int = 0,
         realm: str = "programs",
+        waits: bool = True,
     ) -> tuple[bytes, tuple[LogLine, ...]]:
         """The answer of the driver (a letter and JSON) and the logs; raises `SandboxError` for failures."""
         try:
@@ -315,7 +326,7 @@ class JavaScript:
         except UnicodeEncodeError:
             raise SandboxError("syntax", "the source holds half a surrogate pair") from None
         request = quickjs.request(first, body, now=now, stack=limits.stack)
-        call = _Call(request, limits, source, realm)
+        call = _Call(request, limits, source, realm, waits)
         return machine.on_large_stack(lambda: self._on_guest(call, extras))
 
     def _on_guest(self, call: "_Call", extras: int) -> tuple[bytes, tuple[LogLine, ...]]:
@@ -323,9 +334,11 @@ class JavaScript:
         while True:
             if extras & _INTL.bit:
                 extras |= _WEB.bit  # what is so large anyway has it, too, rather than that there are more images
-            runner, notes = self._images.ready(_Kind(call.realm, extras) if extras else _PLAIN[call.realm])
+            runner, notes = self._images.ready(
+                _Kind(call.realm, extras) if extras else _PLAIN[call.realm], waits=call.waits
+            )
             try:
-                return runner.use(left, functools.partial(call.on, notes=notes, extras=extras))
+                return runner.use(left, functools.partial(call.on, notes=notes, extras=extras), waits=call.waits)
             except _Lacking as lacking:
                 extras |= lacking.extras
                 # Both together have the time of one.
@@ -340,6 +353,7 @@ class _Call:
     limits: Limits
     source: str | None
     realm: str
+    waits: bool
     began: float = 0.0
 
     def on(self, guest: machine.Guest, notes: Mapping[str, int], extras: int) -> tuple[bytes, tuple[LogLine, ...]]:

@@ -150,18 +150,18 @@ class _View(localedata.LocaleDataDict):
     """
 
     def __getitem__(self, key: Any) -> Any:
-        value = self._resolved(self._data[key])
+        value = self._meant(self._data[key])
         return _View(value, base=self.base) if isinstance(value, dict) else value
 
-    def _resolved(self, value: Any) -> Any:
+    def _meant(self, value: Any) -> Any:
         if isinstance(value, localedata.Alias):
             target: Any = self.base
             for key in value.keys:
-                target = self._resolved(target[key])
+                target = self._meant(target[key])
             return target
         if isinstance(value, tuple) and value and isinstance(value[0], localedata.Alias):
             alias, others = value
-            whole = self._resolved(alias).copy()
+            whole = self._meant(alias).copy()
             localedata.merge(whole, others)
             return whole
         return value

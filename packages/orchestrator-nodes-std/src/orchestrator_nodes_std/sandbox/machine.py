@@ -53,6 +53,10 @@ class Stopped(Exception):  # noqa: N818 - what ends a guest need not be its erro
         self.reason = reason
 
 
+class Busy(Exception):  # noqa: N818 - nothing is wrong
+    """Whoever does not wait has to come another way."""
+
+
 _REASONS = {wasmtime.TrapCode.INTERRUPT: "timeout", wasmtime.TrapCode.STACK_OVERFLOW: "stack"}
 
 
@@ -260,16 +264,22 @@ class Machine:
         self._first_state = FirstState(first.read(0, first.size()))
         self._idle.append(first)
 
-    def use(self, limits: Limits, work: Callable[[Guest], _Result]) -> _Result:
-        """Do `work` with a guest in its first state, under `limits`. To be called on a thread as `on_large_stack` has it."""
+    def use(self, limits: Limits, work: Callable[[Guest], _Result], *, waits: bool = True) -> _Result:
+        """Do `work` with a guest in its first state, under `limits`. To be called on a thread as `on_large_stack` has it.
+
+        Raises:
+            Busy: not `waits`, and there is no instance that is free.
+        """
         permits = self._permits
-        permits.take()
+        permits.take(waits)
         try:
             if self._closed:
                 raise RuntimeError("the sandbox is closed")
             try:
                 guest = self._idle.pop()
             except IndexError:
+                if not waits:
+                    raise Busy from None
                 guest = self._new(limits)
             steps = self._clock.begin(limits.time)
             try:
@@ -309,8 +319,13 @@ class Permits:
         self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(count):
             self._free.put(None)
-        self.take: Callable[[], None] = self._free.get
-        """Wait until a call may run, and count it."""
+
+    def take(self, waits: bool = True) -> None:
+        """Wait until a call may run, and count it; raises `Busy` instead of waiting."""
+        try:
+            self._free.get(waits)
+        except queue.Empty:
+            raise Busy from None
 
     def give(self) -> None:
         """A call has ended."""

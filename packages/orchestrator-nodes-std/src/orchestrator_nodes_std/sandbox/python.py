@@ -12,6 +12,7 @@ The runtime's standard library is part of its memory, so that no file is read in
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import importlib.resources
@@ -230,7 +231,14 @@ class Python:
         self._call({"mode": "check", "source": source}, b"null", Limits(), now=0.0, source=source)
 
     def run(
-        self, source: str, context: Mapping[str, Any], *, limits: Limits | None = None, seed: int, now: float
+        self,
+        source: str,
+        context: Mapping[str, Any],
+        *,
+        limits: Limits | None = None,
+        seed: int,
+        now: float,
+        waits: bool = True,
     ) -> Completed:
         """Run `source` as the body of a function of `context`; what it returns is the value.
 
@@ -241,8 +249,10 @@ class Python:
             seed: any integer; determines the module `random`.
             now: the time that the program sees, in seconds since 1970. It stands still but for `time.sleep`, which
                 waits for nothing and counts as time.
+            waits: whether it may wait for an instance that is free, or for the interpreter to be loaded.
 
         Raises:
+            Busy: It does not wait, and would have to.
             SandboxError: see there for its codes.
         """
         limits = limits or Limits()
@@ -254,7 +264,7 @@ class Python:
             "output": limits.output,
             "time": round(limits.time * 1e9),
         }
-        answer, logs = self._call(head, encode(context, doubles=False), limits, now=now, source=source)
+        answer, logs = self._call(head, encode(context, doubles=False), limits, now=now, source=source, waits=waits)
         try:
             return Completed(decode_result(answer, doubles=False), logs)
         except SandboxError as error:
@@ -274,7 +284,7 @@ class Python:
     # ---- one call ---------------------------------------------------------------------------------------------------
 
     def _call(
-        self, head: Mapping[str, Any], body: bytes, limits: Limits, *, now: float, source: str
+        self, head: Mapping[str, Any], body: bytes, limits: Limits, *, now: float, source: str, waits: bool = True
     ) -> tuple[bytes, tuple[LogLine, ...]]:
         """The answer of the driver (a letter and JSON) and the logs; raises `SandboxError` for failures."""
         if limits.memory < _LEAST_MEMORY:
@@ -284,11 +294,13 @@ class Python:
         except UnicodeEncodeError:
             raise SandboxError("syntax", "the source holds half a surrogate pair") from None
         request = struct.pack("<II", len(first), len(body)) + first + body
-        return machine.on_large_stack(lambda: self._on_guest(request, limits, now, source))
 
-    def _on_guest(self, request: bytes, limits: Limits, now: float, source: str) -> tuple[bytes, tuple[LogLine, ...]]:
-        runner, notes = self._images.ready(_INTERPRETER)
-        return runner.use(limits, lambda guest: _called(guest, notes, request, limits, now=now, source=source))
+        def on_guest() -> tuple[bytes, tuple[LogLine, ...]]:
+            runner, notes = self._images.ready(_INTERPRETER, waits=waits)
+            work = functools.partial(_called, notes=notes, request=request, limits=limits, now=now, source=source)
+            return runner.use(limits, work, waits=waits)
+
+        return machine.on_large_stack(on_guest)
 
 
 def _called(

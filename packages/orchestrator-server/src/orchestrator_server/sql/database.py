@@ -18,8 +18,9 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
 
+from orchestrator_server import wire
 from orchestrator_server.errors import Invalid, NotFound
-from orchestrator_server.records import Created
+from orchestrator_server.records import Created, NewExecution
 from orchestrator_server.sql.faults import translated
 from orchestrator_server.sql.hop import Reply, Threads
 from orchestrator_server.sql.writer import Accept, Append, Lane, PostgresLane, SqliteLane, Work
@@ -106,11 +107,14 @@ class Database:
         with translated(), self._begin(scope, write=True) as connection:
             return work(connection)
 
-    async def accept(self, job: Accept) -> Created:
+    async def accept(
+        self, scope: Scope, new: NewExecution, encoded: wire.Encoded, outcome: wire.Text | None
+    ) -> Created:
         """Accept an execution: on SQLite together with others, through the writer."""
+        job = Accept(scope, new, encoded, outcome, Reply())
         if not self.is_sqlite:
-            return await self._threads.run(lambda: self.write_now(job.scope, job.run))
-        self._lane(job.scope.tenant).submit(job)
+            return await self._threads.run(lambda: self.write_now(scope, job.run))
+        self._lane(scope.tenant).submit(job)
         created: Created = await job.reply.wait()
         return created
 

@@ -43,7 +43,7 @@ from orchestrator_server.sql.tables import (
     payload_uses,
     payloads,
 )
-from orchestrator_server.sql.writer import Accept, Append
+from orchestrator_server.sql.writer import Append
 
 __all__ = ["Executions", "Inbox", "SqlJournal", "forget"]
 
@@ -60,7 +60,7 @@ class Executions:
         check_new(new)
         encoded = wire.encode_events([new.event, *new.events])
         outcome = wire.encode_outcome(encoded.ended, new.nodes) if encoded.ended is not None else None
-        created = await self._bound.home.database.accept(Accept(self._bound.scope, new, encoded, outcome, Reply()))
+        created = await self._bound.home.database.accept(self._bound.scope, new, encoded, outcome)
         if created.new and created.claim is None and encoded.ended is None:
             self._bound.ring()
         return created

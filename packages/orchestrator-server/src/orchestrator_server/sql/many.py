@@ -79,15 +79,17 @@ def move(cursor: sqlite3.Cursor, jobs: Sequence[Appended]) -> bool:
 
 
 _MOVE = "seq = e.seq + v.column3, fence = v.column4, claims = 0"
-_FITS = (
-    "FROM (VALUES {}) AS v WHERE e.tenant = v.column1 AND e.id = v.column2 AND e.seq = v.column5 AND e.fence <= v.column4"
-)
-_GO_ON = f"UPDATE executions AS e SET {_MOVE} {_FITS}"
+_FITS = "FROM (VALUES {}) AS v WHERE e.tenant = v.column1 AND e.id = v.column2 AND e.seq = v.column5 AND e.fence <= v.column4"
+_GO_ON = f"UPDATE executions AS e SET {_MOVE} {_FITS}"  # noqa: S608 - constants
 _END = (
-    f"UPDATE executions AS e SET {_MOVE}, status = v.column6, finished_at = v.column7, error_code = v.column8, "
+    f"UPDATE executions AS e SET {_MOVE}, status = v.column6, finished_at = v.column7, error_code = v.column8, "  # noqa: S608 - constants
     f"worker = NULL, wake_at = NULL {_FITS}"
 )
-_EMPTY = "DELETE FROM inbox WHERE (tenant, execution) IN (VALUES {})"
+# CROSS: the few executions are looked up among the messages, however many there are.
+_EMPTY = (
+    "DELETE FROM inbox WHERE rowid IN (SELECT i.rowid FROM (VALUES {}) AS v "
+    "CROSS JOIN inbox AS i ON i.tenant = v.column1 AND i.execution = v.column2)"
+)
 
 
 def store_events(cursor: sqlite3.Cursor, rows: Sequence[Row]) -> None:

@@ -26,7 +26,7 @@ from orchestrator_server.records import (
 )
 from orchestrator_server.storage import TenantStore
 from orchestrator_server.testing import executions
-from orchestrator_server.testing.harness import Harness, ended, new, start, step
+from orchestrator_server.testing.harness import EVERYTHING, Harness, ended, new, start, step
 
 __all__ = ["CONTRACTS", "Contract"]
 
@@ -403,7 +403,7 @@ async def look_alike_tenants_are_apart(h: Harness) -> None:
         created = await store.executions.create(NewExecution(start("exe_z"), idempotency_key="once"))
         assert (created.new, created.fingerprint) == (False, store.tenant), "idempotency keys are the tenant's own"
     assert await read(stores[-1]) == empty, "who has nothing sees nothing"
-    page = await stores[-1].executions.list(executions.EVERYTHING)
+    page = await stores[-1].executions.list(EVERYTHING)
     assert page.executions == ()
 
 
@@ -417,7 +417,7 @@ async def look_alike_ids_are_apart(h: Harness) -> None:
         version = await store.workflows.version(name, 1)
         assert version is not None
         assert version.document == {"id": name}
-        page = await store.executions.list(attrs.evolve(executions.EVERYTHING, workflow=name))
+        page = await store.executions.list(attrs.evolve(EVERYTHING, workflow=name))
         assert [row.id for row in page.executions] == [f"exe_{name}"]
 
 
@@ -486,7 +486,7 @@ async def deleting_a_tenant_leaves_nothing(h: Harness) -> None:
     await h.storage.tenants.delete("t")
     again = await h.tenant("t")
     assert await read(again) == empty
-    assert (await again.executions.list(executions.EVERYTHING)).executions == ()
+    assert (await again.executions.list(EVERYTHING)).executions == ()
     assert await read(other) == kept
     claims = await h.storage.queue.claim("worker", 10, 30.0)
     assert all(claim.tenant == "T" for claim in claims), "its entries in the queue are gone"

@@ -9,11 +9,10 @@ from typing import Any
 import anyio
 import attrs
 
-from orchestrator_core.errors import OrchestratorError
 from orchestrator_core.events import CancelRequested, Event, NodeDue, SignalReceived
 from orchestrator_core.testing import check_journal
-from orchestrator_core.types import ExecutionStatus, Failure, Json
-from orchestrator_server.errors import Conflict, Exists, Invalid, NotFound
+from orchestrator_core.types import ExecutionStatus, Failure
+from orchestrator_server.errors import Conflict, Invalid, NotFound
 from orchestrator_server.records import (
     POISON_CLAIMS,
     POISONED,
@@ -23,36 +22,31 @@ from orchestrator_server.records import (
     Limits,
     Message,
     NewExecution,
-    Outcome,
     Sort,
     Status,
     Tenant,
 )
 from orchestrator_server.storage import TenantStore
-from orchestrator_server.testing.harness import Harness, RoutedJournal, ended, new, start, step
+from orchestrator_server.testing import accepting
+from orchestrator_server.testing.harness import (
+    EVERYTHING,
+    LEASE,
+    Harness,
+    RoutedJournal,
+    ended,
+    new,
+    refused,
+    row_of,
+    start,
+    step,
+)
 
 __all__ = ["CONTRACTS", "EVERYTHING"]
 
-EVERYTHING = ExecutionQuery(sort="created_at", limit=500)
-_LEASE = 30.0
 _SHORT = 0.15  # a lease that a contract waits for
 
 
-async def _refused(kind: type[OrchestratorError], call: Awaitable[Any], why: str) -> None:
-    try:
-        await call
-    except kind:
-        return
-    raise AssertionError(why)
-
-
-async def _row(store: TenantStore, execution_id: str) -> ExecutionRow:
-    row = await store.executions.get(execution_id)
-    assert row is not None, f"{execution_id} is there"
-    return row
-
-
-async def _claim(h: Harness, worker: str = "a", limit: int = 1, lease: float = _LEASE) -> Claim:
+async def _claim(h: Harness, worker: str = "a", limit: int = 1, lease: float = LEASE) -> Claim:
     (claim,) = await h.storage.queue.claim(worker, limit, lease)
     return claim
 
@@ -62,119 +56,6 @@ async def the_journal_keeps_the_cores_contract(h: Harness) -> None:
     for name in ("t", "u"):
         await h.tenant(name)
     await check_journal(RoutedJournal(h.storage))
-
-
-async def creating_writes_row_and_start_together(h: Harness) -> None:
-    """An accepted execution is there with its first event, and due."""
-    store = await h.tenant()
-    event = start("exe_a", at=12.5, payload={"n": 1}, version=3)
-    created = await store.executions.create(NewExecution(event))
-    row = await _row(store, "exe_a")
-    assert created.new
-    assert created.execution == row
-    assert (row.workflow, row.version, row.status, row.created_at) == ("w", 3, "running", 12.5)
-    assert (row.seq, row.fence, row.claims, row.worker, row.finished_at) == (1, 0, 0, None, None)
-    assert row.wake_at is not None
-    assert row.wake_at <= await h.storage.now(), "it is due at once"
-    assert list(await store.journal.read("t", "exe_a")) == [event]
-    again = await store.executions.create(NewExecution(event))
-    assert (again.new, again.execution) == (True, row), "the same again (the reply was lost) changes nothing"
-    other = NewExecution(start("exe_a", payload={"n": 2}))
-    await _refused(Exists, store.executions.create(other), "an id is taken once")
-    assert await store.executions.get("exe_b") is None
-    assert await store.executions.outcome("exe_a") is None
-    later = await store.executions.create(NewExecution(start("exe_c"), due_in=100.0, parent="exe_a"))
-    assert later.execution.parent == "exe_a"
-    assert [claim.execution_id for claim in await h.storage.queue.claim("a", 5, _LEASE)] == ["exe_a"], "not due yet"
-
-
-async def idempotency_keys_make_one_execution(h: Harness) -> None:
-    """A hundred callers at once with one key: one execution, and all are told of it."""
-    store = await h.tenant()
-    results = []
-
-    async def call(number: int) -> None:
-        given = NewExecution(start(f"exe_{number}"), idempotency_key="order-7", fingerprint="f")
-        results.append(await store.executions.create(given))
-
-    async with anyio.create_task_group() as group:
-        for number in range(20):
-            group.start_soon(call, number)
-    assert sum(created.new for created in results) == 1
-    assert len({created.execution.id for created in results}) == 1
-    assert {created.fingerprint for created in results} == {"f"}
-    assert len((await store.executions.list(EVERYTHING)).executions) == 1
-    other = await store.executions.create(NewExecution(start("exe_x"), idempotency_key="order-8"))
-    assert other.new
-
-
-async def an_execution_can_be_claimed_as_it_is_created(h: Harness) -> None:
-    """Whoever accepts it may run it without asking the queue."""
-    store = await h.tenant()
-    created = await store.executions.create(NewExecution(start("exe_a"), worker="me", lease=_LEASE))
-    claim = created.claim
-    assert claim is not None
-    assert (claim.fence, claim.seq, claim.claims, claim.worker, claim.version) == (1, 1, 1, "me", 1)
-    assert list(await h.storage.queue.claim("you", 5, _LEASE)) == [], "it is held"
-    await store.journal.append("t", "exe_a", 1, claim.fence, step(1))
-    assert len(await h.storage.queue.renew([claim], _LEASE)) == 1
-
-
-async def what_came_before_is_accepted_too(h: Harness) -> None:
-    """An execution may have run before it is accepted, even to its end: all of it is stored, or none."""
-    store = await h.tenant()
-    begun = NewExecution(start("exe_a"), events=tuple(step(1)), worker="me", lease=_LEASE)
-    created = await store.executions.create(begun)
-    assert created.claim is not None
-    assert (created.claim.fence, created.claim.seq, created.execution.seq) == (1, 3, 3)
-    assert list(await store.journal.read("t", "exe_a")) == [start("exe_a"), *step(1)]
-    await store.journal.append("t", "exe_a", 3, 1, step(2))
-    over = [*step(1, value="x" * 300_000), ended(output={"n": 1})]
-    nodes: tuple[Json, ...] = ({"path": "n1"},)
-    for name, key in (("exe_b", None), ("exe_c", "k")):
-        given = NewExecution(start(name), events=tuple(over), nodes=nodes, worker="me", idempotency_key=key)
-        created = await store.executions.create(given)
-        row = await _row(store, name)
-        assert (created.execution, created.claim) == (row, None)
-        assert (row.status, row.finished_at, row.worker, row.wake_at, row.seq) == ("succeeded", 3.0, None, None, 4)
-        assert await store.executions.outcome(name) == Outcome({"n": 1}, None, nodes)
-        assert list(await store.journal.read("t", name)) == [start(name), *over]
-        assert (await store.executions.create(given)).new, "the same again (the reply was lost) changes nothing"
-    other = NewExecution(start("exe_d"), events=tuple(over), worker="me", idempotency_key="k")
-    again = await store.executions.create(other)
-    assert (again.new, again.execution.id) == (False, "exe_c"), "its key was used: nothing of it is stored"
-    assert await store.executions.get("exe_d") is None
-    assert list(await store.journal.read("t", "exe_d")) == []
-    await _refused(Exists, store.executions.create(NewExecution(start("exe_b", payload=2))), "an id is taken once")
-    assert [claim.execution_id for claim in await h.storage.queue.claim("a", 5, _LEASE)] == [], "nothing is due"
-
-
-async def many_are_accepted_at_once(h: Harness) -> None:
-    """Callers that come together do not stand in each other's way: what is wrong with one is told to that one."""
-    store = await h.tenant()
-    await store.executions.create(new("exe_taken"))
-    told: dict[str, Any] = {}
-
-    async def create(name: str, given: NewExecution) -> None:
-        try:
-            told[name] = (await store.executions.create(given)).new
-        except Exists:
-            told[name] = "exists"
-
-    async with anyio.create_task_group() as group:
-        for number in range(70):
-            over = (*step(1), ended(output=number)) if number % 2 else ()
-            key = f"k{number % 10}" if number < 20 else None
-            name = f"exe_{number}"
-            group.start_soon(create, name, NewExecution(start(name), events=over, idempotency_key=key))
-        group.start_soon(create, "exe_taken", NewExecution(start("exe_taken", payload=1)))
-    assert told.pop("exe_taken") == "exists"
-    assert sum(told.values()) == 60, "of two with one key there is one"
-    page = await store.executions.list(attrs.evolve(EVERYTHING, limit=100))
-    assert {row.id for row in page.executions} == {"exe_taken", *(name for name, fresh in told.items() if fresh)}
-    assert sum(row.status == "succeeded" for row in page.executions) == 25 + sum(
-        told[f"exe_{number}"] for number in range(1, 20, 2)
-    )
 
 
 async def appends_are_fenced(h: Harness) -> None:
@@ -187,21 +68,21 @@ async def appends_are_fenced(h: Harness) -> None:
     fresh = await _claim(h, "b")
     assert fresh.fence > old.fence
     assert fresh.seq == 3
-    await _refused(Conflict, store.journal.append("t", "exe_a", 3, old.fence, step(2)), "its lease is another's")
+    await refused(Conflict, store.journal.append("t", "exe_a", 3, old.fence, step(2)), "its lease is another's")
     await store.journal.append("t", "exe_a", 3, fresh.fence, step(2))
     await store.journal.append("t", "exe_a", 3, fresh.fence, step(2))
-    await _refused(Conflict, store.journal.append("t", "exe_a", 3, fresh.fence, step(3)), "other events stand there")
-    await _refused(
+    await refused(Conflict, store.journal.append("t", "exe_a", 3, fresh.fence, step(3)), "other events stand there")
+    await refused(
         Conflict, store.journal.append("t", "exe_a", 3, old.fence, step(2)), "the same events under an older fence"
     )
     await store.journal.append("t", "exe_a", 3, fresh.fence, step(2)[:1])
     events = [*step(2), NodeDue(2.0, "x")]
-    await _refused(Conflict, store.journal.append("t", "exe_a", 3, fresh.fence, events), "more than stands there")
+    await refused(Conflict, store.journal.append("t", "exe_a", 3, fresh.fence, events), "more than stands there")
     assert [*await store.journal.read("t", "exe_a")] == [start("exe_a"), *step(1), *step(2)]
     assert [*await store.journal.read("t", "exe_a", 2)] == [step(1)[1], *step(2)]
     assert [*await store.journal.read("t", "exe_a", 9)] == []
-    await _refused(Conflict, store.journal.append("t", "exe_z", 3, 9, step(1)), "an unknown execution")
-    await _refused(Conflict, store.journal.append("t", "exe_z", 0, 9, step(1)), "one that does not begin")
+    await refused(Conflict, store.journal.append("t", "exe_z", 3, 9, step(1)), "an unknown execution")
+    await refused(Conflict, store.journal.append("t", "exe_z", 0, 9, step(1)), "one that does not begin")
     assert await store.executions.get("exe_z") is None
 
 
@@ -226,7 +107,7 @@ async def a_conflict_takes_out_only_itself(h: Harness) -> None:
     assert outcomes == {name: "done" if number % 3 else "conflict" for number, name in enumerate(names)}
     for number, name in enumerate(names):
         count = 3 if number % 3 else 1
-        assert (await _row(store, name)).seq == count
+        assert (await row_of(store, name)).seq == count
         assert len(await store.journal.read("t", name)) == count
 
 
@@ -303,18 +184,18 @@ async def ending_ends_the_entry_in_the_queue(h: Harness) -> None:
     failure = Failure("http_404", "not there", "n1", 1, {"url": "x"})
     last = attrs.evolve(ended(at=9.0, status=ExecutionStatus.FAILED), error=failure)
     await store.journal.append("t", "exe_a", 1, claim.fence, [*step(1), last], nodes=[{"path": "n1"}])
-    row = await _row(store, "exe_a")
+    row = await row_of(store, "exe_a")
     assert (row.status, row.finished_at, row.error_code, row.seq) == ("failed", 9.0, "http_404", 4)
     assert (row.worker, row.wake_at) == (None, None)
     outcome = await store.executions.outcome("exe_a")
     assert outcome is not None
     assert (outcome.output, outcome.error, outcome.nodes) == (None, failure.to_json(), ({"path": "n1"},))
-    assert list(await h.storage.queue.renew([claim], _LEASE)) == [], "there is nothing to hold any more"
+    assert list(await h.storage.queue.renew([claim], LEASE)) == [], "there is nothing to hold any more"
     assert not await h.storage.queue.release(claim, wake_in=0)
     assert list(await store.inbox.messages("exe_a")) == []
     assert not await store.inbox.post("exe_a", Message("later", "cancel")), "it is too late for messages"
     await h.sleep(_SHORT * 1.5)
-    assert list(await h.storage.queue.claim("b", 5, _LEASE)) == []
+    assert list(await h.storage.queue.claim("b", 5, LEASE)) == []
     again = [*step(1), last]
     await store.journal.append("t", "exe_a", 1, claim.fence, again, nodes=[{"path": "n1"}])
 
@@ -325,11 +206,11 @@ async def what_a_parent_drives_is_not_queued(h: Harness) -> None:
     await store.journal.append(
         "t", "exe_child", 0, 3, [start("exe_child", at=4.0, workflow="v", version=2), NodeDue(4.0, "x")]
     )
-    row = await _row(store, "exe_child")
+    row = await row_of(store, "exe_child")
     assert (row.workflow, row.version, row.seq, row.fence, row.created_at) == ("v", 2, 2, 3, 4.0)
     assert not row.queued
     assert await store.inbox.post("exe_child", Message("m", "cancel"))
-    assert list(await h.storage.queue.claim("a", 5, _LEASE)) == []
+    assert list(await h.storage.queue.claim("a", 5, LEASE)) == []
     assert await h.storage.queue.next_due() is None
 
 
@@ -352,7 +233,7 @@ async def messages_wait_until_they_are_consumed(h: Harness) -> None:
     assert list(await h.storage.queue.mail("a")) == [("t", "exe_a")]
     assert list(await h.storage.queue.mail("b")) == []
     batch: list[Event] = [SignalReceived(2.0, "wait", "approval", "a", payload), CancelRequested(2.0, "group")]
-    await _refused(Conflict, store.journal.append("t", "exe_a", 9, claim.fence, batch), "it is too far")
+    await refused(Conflict, store.journal.append("t", "exe_a", 9, claim.fence, batch), "it is too far")
     assert len(await inbox.messages("exe_a")) == 5, "a refused append consumes nothing"
     await store.journal.append("t", "exe_a", 1, claim.fence, batch)
     assert [message.id for message in await inbox.messages("exe_a")] == ["b", "c", "x1"]
@@ -360,7 +241,7 @@ async def messages_wait_until_they_are_consumed(h: Harness) -> None:
     await store.journal.append("t", "exe_a", 3, claim.fence, [CancelRequested(2.0)])
     assert list(await inbox.messages("exe_a")) == []
     assert list(await h.storage.queue.mail("a")) == []
-    await _refused(NotFound, inbox.post("exe_b", Message("m", "cancel")), "no message for nobody")
+    await refused(NotFound, inbox.post("exe_b", Message("m", "cancel")), "no message for nobody")
 
 
 async def a_message_wakes_what_waits(h: Harness) -> None:
@@ -369,21 +250,21 @@ async def a_message_wakes_what_waits(h: Harness) -> None:
     await store.executions.create(new("exe_a"))
     claim = await _claim(h)
     assert await queue.release(claim, wake_in=None, waiting=True)
-    row = await _row(store, "exe_a")
+    row = await row_of(store, "exe_a")
     assert (row.status, row.wake_at, row.worker) == ("waiting", None, None)
-    assert list(await queue.claim("a", 5, _LEASE)) == []
+    assert list(await queue.claim("a", 5, LEASE)) == []
     assert await queue.next_due() is None
     await store.inbox.post("exe_a", Message("m1", "signal", "n", "go"))
     assert await queue.next_due() == 0
     claim = await _claim(h)
-    assert (await _row(store, "exe_a")).status == "running"
+    assert (await row_of(store, "exe_a")).status == "running"
     await store.journal.append("t", "exe_a", 1, claim.fence, [SignalReceived(2.0, "n", "go", "m1")])
     await store.inbox.post("exe_a", Message("m2", "signal", "n", "go"))
     assert await queue.release(claim, wake_in=1000.0, waiting=True)
     claim = await _claim(h)
     await store.inbox.discard("exe_a", ["m2"])
     assert await queue.release(claim, wake_in=1000.0, waiting=True)
-    assert list(await queue.claim("a", 5, _LEASE)) == []
+    assert list(await queue.claim("a", 5, LEASE)) == []
     due = await queue.next_due()
     assert due is not None
     assert 990 < due <= 1000
@@ -398,29 +279,29 @@ async def a_claim_is_a_lease(h: Harness) -> None:
     claim = await _claim(h, lease=_SHORT)
     now = await h.storage.now()
     assert now < claim.lease_until <= now + _SHORT
-    row = await _row(store, "exe_a")
+    row = await row_of(store, "exe_a")
     assert (row.worker, row.wake_at, row.claims, row.fence) == ("a", claim.lease_until, 1, claim.fence)
-    assert list(await queue.claim("b", 5, _LEASE)) == []
+    assert list(await queue.claim("b", 5, LEASE)) == []
     (renewed,) = await queue.renew([claim], _SHORT * 4)
     assert renewed.lease_until > claim.lease_until
     assert attrs.evolve(renewed, lease_until=0) == attrs.evolve(claim, lease_until=0)
     await h.sleep(_SHORT * 2)
-    assert list(await queue.claim("b", 5, _LEASE)) == [], "it was renewed"
+    assert list(await queue.claim("b", 5, LEASE)) == [], "it was renewed"
     await h.sleep(_SHORT * 3)
     taken = await _claim(h, "b")
     assert taken.fence > claim.fence
-    assert list(await queue.renew([renewed, taken], _LEASE)) != []
-    held = await queue.renew([renewed, taken], _LEASE)
+    assert list(await queue.renew([renewed, taken], LEASE)) != []
+    held = await queue.renew([renewed, taken], LEASE)
     assert [item.worker for item in held] == ["b"], "who lost it is not told otherwise"
     assert not await queue.release(renewed, wake_in=0)
     assert await queue.release(taken, wake_in=0)
-    row = await _row(store, "exe_a")
+    row = await row_of(store, "exe_a")
     assert (row.worker, row.claims, row.status) == (None, 0, "running")
     assert await queue.next_due() == 0
     again = await _claim(h, "a")
     assert again.fence > taken.fence
     assert await queue.release(again, wake_in=1000.0)
-    assert list(await queue.claim("a", 5, _LEASE)) == []
+    assert list(await queue.claim("a", 5, LEASE)) == []
 
 
 async def claims_are_exclusive(h: Harness) -> None:
@@ -432,7 +313,7 @@ async def claims_are_exclusive(h: Harness) -> None:
     taken: list[Claim] = []
 
     async def work(worker: str) -> None:
-        while claims := await h.storage.queue.claim(worker, 3, _LEASE):
+        while claims := await h.storage.queue.claim(worker, 3, LEASE):
             taken.extend(claims)
 
     async with anyio.create_task_group() as group:
@@ -447,11 +328,11 @@ async def claims_are_fair_between_tenants(h: Harness) -> None:
         store = await h.tenant(name)
         for number in range(count):
             await store.executions.create(new(f"exe_{number:02}"))
-    first = await h.storage.queue.claim("a", 6, _LEASE)
+    first = await h.storage.queue.claim("a", 6, LEASE)
     assert len(first) == 6
     assert {claim.tenant for claim in first} == {"many", "few", "one"}
     seen: list[Claim] = [*first]
-    while claims := await h.storage.queue.claim("a", 1, _LEASE):
+    while claims := await h.storage.queue.claim("a", 1, LEASE):
         seen += claims
     assert len(seen) == 33
     assert {"few", "one"} <= {claim.tenant for claim in seen[:9]}, "one at a time is fair, too"
@@ -486,15 +367,15 @@ async def tenants_have_limits(h: Harness) -> None:
     for number in range(5):
         await small.executions.create(new(f"exe_{number}"))
         await large.executions.create(new(f"exe_{number}"))
-    claims = await h.storage.queue.claim("a", 100, _LEASE)
+    claims = await h.storage.queue.claim("a", 100, LEASE)
     held = [claim for claim in claims if claim.tenant == "small"]
     assert (len(held), len(claims)) == (2, 7)
-    assert list(await h.storage.queue.claim("b", 100, _LEASE)) == []
+    assert list(await h.storage.queue.claim("b", 100, LEASE)) == []
     await small.journal.append("small", held[0].execution_id, 1, held[0].fence, [ended()])
-    (more,) = await h.storage.queue.claim("b", 100, _LEASE)
+    (more,) = await h.storage.queue.claim("b", 100, LEASE)
     assert more.tenant == "small"
     await h.storage.tenants.update(Tenant("small", limits=Limits(running=4)))
-    assert len(await h.storage.queue.claim("b", 100, _LEASE)) == 2, "a new limit counts at once"
+    assert len(await h.storage.queue.claim("b", 100, LEASE)) == 2, "a new limit counts at once"
 
 
 async def poison_is_quarantined(h: Harness) -> None:
@@ -511,7 +392,7 @@ async def poison_is_quarantined(h: Harness) -> None:
     await store.journal.append("t", "exe_b", 1, good.fence, step(1))
     later = await queue.claim("a", 5, 0.0)
     assert [claim.execution_id for claim in later] == ["exe_b"], "an event of its own is progress"
-    row = await _row(store, "exe_a")
+    row = await row_of(store, "exe_a")
     assert (row.status, row.error_code, row.worker, row.wake_at) == ("failed", POISONED, None, None)
     assert row.finished_at is not None
     outcome = await store.executions.outcome("exe_a")
@@ -519,23 +400,23 @@ async def poison_is_quarantined(h: Harness) -> None:
     assert outcome.error is not None
     assert outcome.error["code"] == POISONED
     late = store.journal.append("t", "exe_a", 1, row.fence - 1, step(1))
-    await _refused(Conflict, late, "a success is not written over a quarantine, nor the other way round")
+    await refused(Conflict, late, "a success is not written over a quarantine, nor the other way round")
     assert not await queue.revive("t", "exe_b")
     assert await queue.revive("t", "exe_a")
-    row = await _row(store, "exe_a")
+    row = await row_of(store, "exe_a")
     assert (row.status, row.error_code, row.finished_at, row.claims) == ("running", None, None, 0)
     assert await store.executions.outcome("exe_a") is None
     claims = [claim for claim in await queue.claim("a", 5, 0.0) if claim.execution_id == "exe_a"]
     for _ in range(POISON_CLAIMS + 2):
         assert await queue.release(claims[0], wake_in=0)
-        claims = [claim for claim in await queue.claim("a", 5, _LEASE) if claim.execution_id == "exe_a"]
+        claims = [claim for claim in await queue.claim("a", 5, LEASE) if claim.execution_id == "exe_a"]
         assert len(claims) == 1, "given back in order, it may come as often as it likes"
     for _ in range(POISON_CLAIMS - 1):
         assert await queue.release(claims[0], wake_in=0, failed=True)
-        claims = [claim for claim in await queue.claim("a", 5, _LEASE) if claim.execution_id == "exe_a"]
+        claims = [claim for claim in await queue.claim("a", 5, LEASE) if claim.execution_id == "exe_a"]
     assert await queue.release(claims[0], wake_in=0, failed=True)
-    assert [claim for claim in await queue.claim("a", 5, _LEASE) if claim.execution_id == "exe_a"] == []
-    assert (await _row(store, "exe_a")).error_code == POISONED, "given back as failed, it counts"
+    assert [claim for claim in await queue.claim("a", 5, LEASE) if claim.execution_id == "exe_a"] == []
+    assert (await row_of(store, "exe_a")).error_code == POISONED, "given back as failed, it counts"
 
 
 async def waiting_for_work_ends_when_there_is_some(h: Harness) -> None:
@@ -639,7 +520,7 @@ async def lists_refuse_what_is_not_offered(h: Harness) -> None:
         ExecutionQuery(after=cursor[:-3]),
         ExecutionQuery(after=""),
     ):
-        await _refused(Invalid, store.executions.list(query), f"{query} is refused")
+        await refused(Invalid, store.executions.list(query), f"{query} is refused")
 
 
 async def old_executions_are_pruned(h: Harness) -> None:
@@ -670,24 +551,20 @@ async def old_executions_are_pruned(h: Harness) -> None:
     assert (outcome.output, outcome.nodes) == (large, (large,)), "a large value stays while anybody refers to it"
     created_again = await store.executions.create(NewExecution(start("exe_9"), idempotency_key="key-0"))
     assert created_again.new, "its idempotency key went with it"
-    claim = next(claim for claim in await h.storage.queue.claim("a", 5, _LEASE) if claim.execution_id == "exe_4")
+    claim = next(claim for claim in await h.storage.queue.claim("a", 5, LEASE) if claim.execution_id == "exe_4")
     assert await store.executions.delete("exe_4")
     assert not await store.executions.delete("exe_4")
     assert list(await store.inbox.messages("exe_4")) == []
-    await _refused(Conflict, store.journal.append("t", "exe_4", 1, claim.fence, step(1)), "its worker is told")
-    assert list(await h.storage.queue.renew([claim], _LEASE)) == []
+    await refused(Conflict, store.journal.append("t", "exe_4", 1, claim.fence, step(1)), "its worker is told")
+    assert list(await h.storage.queue.renew([claim], LEASE)) == []
     for name in ("exe_3", "exe_5", "exe_9"):
         assert await store.executions.delete(name)
     assert (await store.executions.list(EVERYTHING)).executions == ()
 
 
 CONTRACTS: tuple[Callable[[Harness], Awaitable[None]], ...] = (
+    *accepting.CONTRACTS,
     the_journal_keeps_the_cores_contract,
-    creating_writes_row_and_start_together,
-    idempotency_keys_make_one_execution,
-    an_execution_can_be_claimed_as_it_is_created,
-    what_came_before_is_accepted_too,
-    many_are_accepted_at_once,
     appends_are_fenced,
     a_conflict_takes_out_only_itself,
     one_of_two_writers_wins,

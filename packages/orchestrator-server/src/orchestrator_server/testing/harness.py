@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import anyio
 import attrs
 
+from orchestrator_core.errors import OrchestratorError
 from orchestrator_core.events import AttemptStarted, AttemptSucceeded, Event, ExecutionEnded, ExecutionStarted
 from orchestrator_core.journal import Journal
 from orchestrator_core.types import ExecutionStatus, Json
-from orchestrator_server.records import NewExecution, Tenant
+from orchestrator_server.records import ExecutionQuery, ExecutionRow, NewExecution, Tenant
 from orchestrator_server.storage import Storage, TenantStore
 
-__all__ = ["Harness", "RoutedJournal", "ended", "new", "start", "step"]
+__all__ = [
+    "EVERYTHING",
+    "LEASE",
+    "Harness",
+    "RoutedJournal",
+    "ended",
+    "new",
+    "refused",
+    "row_of",
+    "start",
+    "step",
+]
+
+EVERYTHING = ExecutionQuery(sort="created_at", limit=500)
+"""All executions that there are, oldest first."""
+LEASE = 30.0
+"""Seconds for which claims hold that are not to end by themselves."""
 
 
 @attrs.frozen
@@ -76,3 +94,20 @@ def ended(
 ) -> ExecutionEnded:
     """The last event of an execution."""
     return ExecutionEnded(at, status, output)
+
+
+async def row_of(store: TenantStore, execution_id: str) -> ExecutionRow:
+    """The row of an execution that is there."""
+    row = await store.executions.get(execution_id)
+    if row is None:
+        raise AssertionError(f"{execution_id} is not there")
+    return row
+
+
+async def refused(kind: type[OrchestratorError], call: Awaitable[Any], why: str) -> None:
+    """See that a call raises this error."""
+    try:
+        await call
+    except kind:
+        return
+    raise AssertionError(why)
