@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 _MIB: Final = 1024 * 1024
 _REMEMBERED: Final = 4096
-_BRIEF: Final = 0.0005  # seconds of a thread's processor time
+_BRIEF: Final = 0.001  # seconds of a thread's processor time
 _OFTEN: Final = 8  # brief calls in a row, until a source is believed to be brief
 _MOMENT: Final = 0.002  # seconds; the sandbox's clock makes at most two hundredths of it
 _AFTER_DEADLINE: Final = 0.05  # seconds, so that the attempt's own time-out comes first

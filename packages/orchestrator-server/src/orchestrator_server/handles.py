@@ -62,7 +62,7 @@ class Follower:
         self.still = False
         self.away = True  # whether it runs elsewhere, or nowhere now
         self.driver: Driver | None = None
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None  # there as long as somebody waits
 
     def take(self, first: int, batch: Sequence[Event]) -> None:
         """Take in committed events, the first of which has the number ``first``. Events that are known already are left out."""
@@ -77,11 +77,14 @@ class Follower:
 
     def tell(self) -> None:
         """Let those look again who wait for a change."""
-        self._changed.set()
-        self._changed = anyio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     async def change(self, timeout: float | None) -> None:
         """Return when something has changed, or after ``timeout`` seconds."""
+        if self._changed is None:
+            self._changed = anyio.Event()
         with anyio.move_on_after(timeout):
             await self._changed.wait()
 

@@ -30,11 +30,11 @@ from orchestrator_core.realm import Realm
 from orchestrator_core.results import node_io_to_json
 from orchestrator_core.types import Json, Node, Pins
 from orchestrator_server.errors import Invalid, NotFound
-from orchestrator_server.records import Tenant, new_execution_id
+from orchestrator_server.records import Tenant, Webhook, new_execution_id
 from orchestrator_server.sealing import Sealer, SealError, UnknownKey
 from orchestrator_server.storage import Storage, StoreJournal, TenantStore
 
-__all__ = ["Realms", "ServedDriver", "TenantRealm", "TenantSettings", "called_workflows"]
+__all__ = ["Realms", "ServedDriver", "TenantRealm", "TenantSettings", "Ways", "called_workflows"]
 
 _LOG = logging.getLogger(__name__)
 _FRESH: Final = 2.0  # seconds for which what was read of a tenant is believed
@@ -174,6 +174,14 @@ class TenantRealm(Realm):
             raise
 
 
+class Ways:
+    """The webhooks of a tenant: those whose path is written out, by method and path; and all of them."""
+
+    def __init__(self, hooks: Sequence[Webhook]) -> None:
+        self.all = tuple(hooks)
+        self.exact = {(hook.method, hook.path): hook for hook in hooks if "{" not in hook.path}
+
+
 @attrs.define(eq=False)
 class _Home:
     """What is kept of a tenant. ``realms`` are those made from it, by the versions of workflows that they know."""
@@ -186,6 +194,7 @@ class _Home:
     variables: Mapping[str, Json]
     read_at: float
     used_at: float
+    webhooks: Ways | None = None  # read when they are first asked for
     realms: OrderedDict[tuple[tuple[str, int | None], ...], TenantRealm] = attrs.field(factory=OrderedDict)
 
 
@@ -297,6 +306,17 @@ class Realms:
         """
         return (await self._home(tenant)).settings
 
+    async def webhooks(self, tenant: str) -> Ways:
+        """A tenant's webhooks, as they were at most two seconds ago.
+
+        Raises:
+            NotFound: There is no such tenant.
+        """
+        home = await self._home(tenant)
+        if home.webhooks is None:
+            home.webhooks = Ways(await home.store.webhooks.list())
+        return home.webhooks
+
     def changed(self, tenant: str) -> None:
         """Something of the tenant was changed by this process: what is asked for next shows it."""
         home = self._homes.get(tenant)
@@ -334,7 +354,7 @@ class Realms:
         variables = await store.variables.list()
         stamp = (tenant.created_at, tenant.settings, tuple(sealed), tuple(variables))
         if known is not None and known.stamp == stamp:
-            known.tenant, known.read_at = tenant, read_at
+            known.tenant, known.read_at, known.webhooks = tenant, read_at, None
             return known
         home = self._homes[tenant_id] = _Home(
             store,

@@ -41,9 +41,10 @@ def make_router(routes: Sequence[Route], services: Services) -> Router:
     for route in routes:
         for path in (PREFIX + route.path, *([route.path] if route.rooted else [])):
             by_path.setdefault(path, {})[route.method] = route
-    # The path of a webhook may have any number of parts.
+    # The path of a webhook may have any number of parts. They come first: nothing is asked for so often.
+    paths = sorted(by_path, key=lambda path: "{path}" not in path)
     made: list[BaseRoute] = [
-        PathRoute(path.replace("{path}", "{path:path}"), _Endpoint(found, services)) for path, found in by_path.items()
+        PathRoute(path.replace("{path}", "{path:path}"), _Endpoint(by_path[path], services)) for path in paths
     ]
     return Router(made, redirect_slashes=False, default=_Endpoint({}, services))
 

@@ -29,7 +29,7 @@ from orchestrator_server.api.starting import fingerprint_of, stored_key
 from orchestrator_server.api.table import Call, Services
 from orchestrator_server.errors import Invalid, NotFound
 from orchestrator_server.handles import Handle
-from orchestrator_server.realms import TenantRealm
+from orchestrator_server.realms import TenantRealm, Ways
 from orchestrator_server.records import Webhook, check_id
 from orchestrator_server.storage import TenantStore
 
@@ -72,7 +72,7 @@ async def call_webhook(call: Call) -> Response:
     """Start the workflow behind a webhook, and answer as its trigger says."""
     services, request = call.services, call.request
     store = await _store(call)
-    found = await _find(store, request)
+    found = _find(await services.realms.webhooks(store.tenant), request)
     config = found.hook.config
     body = await read_body(request, services.limits)
     headers = _headers(request)
@@ -114,19 +114,16 @@ async def _store(call: Call) -> TenantStore:
         raise _NOTHING from None  # whether there is such a tenant is nobody's business
 
 
-async def _find(store: TenantStore, request: Request) -> _Found:
+def _find(ways: Ways, request: Request) -> _Found:
     parts = _parts(request)
     path = "/".join(parts)
     method = "GET" if request.method == "HEAD" else request.method
     if not 0 < len(path) <= 2048 or len(parts) > _MOST_PARTS or not all(parts):
         raise _NOTHING
-    try:
-        exact = await store.webhooks.get(request.method, path) if request.method in _METHODS else None
-    except Invalid:
-        exact = None
-    if exact is not None and "{" not in path:
+    exact = ways.exact.get((request.method, path))
+    if exact is not None:
         return _Found(exact, {}, path)
-    fitting = [hook for hook in await store.webhooks.list() if _fits(hook.path, parts)]
+    fitting = [hook for hook in ways.all if _fits(hook.path, parts)]
     if not fitting:
         raise _NOTHING
     # What is written out counts more than a parameter, from the left: `orders/new` before `orders/{}`.
@@ -312,13 +309,17 @@ async def _answer(call: Call, store: TenantStore, config: Mapping[str, Any], han
         raise Problem(500, "no_response", "the workflow gave no answer", execution_id=handle.id)
     if answer.kind in {"waiting", "deadline"}:
         return _made(202, None, {"execution_id": handle.id})
-    body = await ended_body(call.services, store, handle, answer)
-    if body["status"] != "succeeded":
+    if answer.result is not None and respond != "node":
+        status, output = answer.result.status.value, answer.result.output
+    else:
+        body = await ended_body(call.services, store, handle, answer)
+        status, output = body["status"], body["output"]
+    if status != "succeeded":
         # Why is in the execution's records, for those who may read them.
         raise Problem(500, "execution_failed", "the workflow did not come to a result", execution_id=handle.id)
     if respond == "node":
         return await _late(body, handle)
-    return _made(shaped.get("status") or 200, shaped.get("headers"), body["output"])
+    return _made(shaped.get("status") or 200, shaped.get("headers"), output)
 
 
 async def _late(body: Mapping[str, Any], handle: Handle) -> Response:

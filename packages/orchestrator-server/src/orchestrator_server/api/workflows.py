@@ -84,6 +84,7 @@ async def delete_workflow(call: Call) -> Reply:
         await call.store.workflows.delete(call.path["workflow_id"], expected=expected)
     except Conflict:
         raise _changed((await _row(call)).latest) from None
+    call.services.realms.changed(call.tenant)
     return Reply(None, 204)
 
 
@@ -135,6 +136,7 @@ async def activate_workflow(call: Call) -> Reply:
             raise DocumentError(faults)
         triggers = await _triggers(call, workflow)
     row = await call.store.workflows.activate(row.id, request.version, triggers)
+    call.services.realms.changed(call.tenant)
     return Reply(_summary(row))
 
 
@@ -201,6 +203,7 @@ async def _save(
         if expected == 0:
             raise Exists(f"there is a workflow {workflow.id!r} already: PUT saves a further version") from None
         raise _changed(None) from None
+    call.services.realms.changed(call.tenant)
     row = await call.store.workflows.get(workflow.id)
     if row is None:
         raise NotFound(f"there is no workflow {workflow.id!r}")
