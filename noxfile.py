@@ -54,16 +54,18 @@ def docs(session: nox.Session) -> None:
 
 
 BENCHMARKS = {
-    "engine": ("benchmarks/engine.py", Path("docs") / "benchmarks.md"),
-    "sandbox": ("benchmarks/sandbox.py", Path("docs") / "benchmarks-sandbox.md"),
+    "engine": ("benchmarks/engine.py", "--markdown", "docs/benchmarks.md"),
+    "sandbox": ("benchmarks/sandbox.py", "--markdown", "docs/benchmarks-sandbox.md"),
+    "server": ("benchmarks/server.py", "--markdown", "docs/benchmarks-server.md", "--readme", "README.md"),
 }
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Figures beside peers and bare floors, written to docs/. Takes about a quarter of an hour.
+    """Figures beside peers and bare floors, written to docs/. Takes about three quarters of an hour.
 
-    ``-- engine`` or ``-- sandbox`` measures one of them. What follows goes to its script, and nothing is written then.
+    ``-- engine``, ``-- sandbox`` or ``-- server`` measures one of them, the last into the README too. What follows goes to its
+    script, and nothing is written then.
     """
     install(session)
     session.install("-q", "-r", "benchmarks/requirements.txt")
@@ -71,8 +73,8 @@ def bench(session: nox.Session) -> None:
     if chosen and chosen[0] not in BENCHMARKS:
         session.error(f"the first argument is one of {', '.join(BENCHMARKS)}, not {chosen[0]}")
     for name in chosen or BENCHMARKS:
-        script, report = BENCHMARKS[name]
-        session.run("python", script, *(arguments or ("--markdown", str(report))))
+        script, *report = BENCHMARKS[name]
+        session.run("python", script, *(arguments or report))
 
 
 @nox.session

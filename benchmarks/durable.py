@@ -4,6 +4,8 @@
     python benchmarks/durable.py --folder DIR        # on another disk
     python benchmarks/durable.py --postgresql URL    # or `--postgresql temporary`: a server of its own
 
+`benchmarks/server.py` measures the same beside peers.
+
 Beside them the bare floor: the standard library's sqlite3 with one row and one commit for each step. A sync of the disk
 is most of a step of one client, so the floor is measured in the same run on the same disk.
 """
@@ -30,6 +32,14 @@ from orchestrator_core.events import AttemptStarted, AttemptSucceeded
 from orchestrator_server import wire
 from orchestrator_server.records import Tenant
 from orchestrator_server.sql import SqlStorage, migrations
+from steps import LENGTH, Spent, drive
+
+NAME = "ours"
+HOW = (
+    "effectful nodes through the engine and the storage of the server: the start of each is committed before it runs, its "
+    "result with the start of the next"
+)
+PACKAGES = ("pluggable-orchestrator-core", "pluggable-orchestrator-server", "sqlalchemy", "psycopg")
 
 
 @attrs.frozen
@@ -85,31 +95,25 @@ def postgresql_floor(url: str, steps: int) -> float:
     return took
 
 
-async def measure(url: str, clients: int, seconds: float) -> tuple[float, float]:
-    """Steps a second, and microseconds of processor time a step, through the real engine."""
+async def measure(url: str, clients: int, seconds: float) -> Spent:
+    """Chains through the real engine over the real storage."""
+    if url.startswith("postgresql"):
+        migrations.upgrade(url)
     storage = await SqlStorage.open(url)
     tenant = f"bench-{os.getpid()}-{clients}-{time.monotonic_ns()}"
+    workflow = chain(LENGTH)
     try:
         await storage.tenants.create(Tenant(tenant))
         store = await storage.store(tenant)
-        workflow = chain(50)
-        done = 0
         async with Engine(discover=False, node_types=[noop], journal=store.journal, tenant=tenant) as engine:
-            result = await engine.run(workflow, 1)
-            assert result.status == "succeeded", result.error
-            began, used = time.perf_counter(), time.process_time()
-            until = began + seconds
 
-            async def client() -> None:
-                nonlocal done
-                while time.perf_counter() < until:
-                    result = await engine.run(workflow, 1)
-                    assert result.status == "succeeded", result.error
-                    done += len(workflow.nodes)
+            async def once() -> int:
+                result = await engine.run(workflow, 1)
+                if result.status != "succeeded":
+                    raise RuntimeError(str(result.error))
+                return LENGTH
 
-            await asyncio.gather(*(client() for _ in range(clients)))
-            took, spent = time.perf_counter() - began, time.process_time() - used
-        return done / took, spent / done * 1e6
+            return await drive(once, clients, seconds)
     finally:
         await storage.tenants.delete(tenant)
         await storage.aclose()
@@ -130,10 +134,11 @@ def postgresql(url: str, folder: Path) -> Iterator[str]:
         server.cleanup()
 
 
-def report(name: str, url: str, seconds: float, bare: float | None) -> None:
+def report(name: str, url: str, seconds: float, bare: float) -> None:
     for clients in (1, 32):
-        rate, cost = asyncio.run(measure(url, clients, seconds))
-        share = f"{rate * bare:6.2f} of the floor" if bare is not None else ""
+        spent = asyncio.run(measure(url, clients, seconds))
+        rate, cost = spent.steps / spent.wall, spent.cpu / spent.steps * 1e6
+        share = f"{rate * bare:6.2f} of the floor"
         print(f"{name:12} {clients:3} executions: {rate:8,.0f} steps/s, {cost:5.0f} us of processor a step {share}")
 
 
@@ -157,7 +162,6 @@ def main() -> None:
         report("SQLite", url, given.seconds, bare)
         if given.postgresql:
             with postgresql(given.postgresql, folder) as address:
-                migrations.upgrade(address)
                 bare = postgresql_floor(address, 300)
                 print(f"{'its floor':12}   1 client:     {1 / bare:8,.0f} commits/s")
                 report("PostgreSQL", address, given.seconds, bare)

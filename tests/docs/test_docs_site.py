@@ -47,6 +47,17 @@ def test_links_between_files_lead_somewhere(page):
         assert (page.parent / target).exists(), f"{page.name}: there is no {target}"
 
 
+def test_the_figures_of_the_server_in_the_readme_are_those_of_its_page():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "benchmarks-server.md").read_text(encoding="utf-8")
+    block = readme.partition("<!-- figures: server -->")[2].partition("<!-- /figures: server -->")[0]
+    rows = [line.split("|") for line in block.strip().splitlines()[2:]]
+    told = [figure for row in rows for figure in re.findall(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?!\w)", row[2])]
+    assert len(told) >= 10
+    for figure in told:
+        assert re.search(rf"(?<![\d.,]){re.escape(figure)}(?![\d.,]*\d)", page), f"{figure} is not on the page"
+
+
 def test_the_first_commands_of_the_readme():
     blocks = re.findall(
         r"^```(?:console|sh)\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
 
 from orchestrator_server.errors import Invalid, SchemaVersion, Unavailable
@@ -64,6 +67,30 @@ def made_directly(url: str) -> str:
     metadata.create_all(engine)
     engine.dispose()
     return url
+
+
+def test_what_the_files_are_called_is_what_alembic_knows():
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+    assert migrations.head() == scripts.get_current_head()
+    known = {Path(str(script.path)).name.partition("_")[0]: script.revision for script in scripts.walk_revisions()}
+    assert list(known) == list(known.values())
+
+
+def test_a_server_that_finds_its_schema_starts_without_alembic(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    migrations.upgrade(url)
+    program = """
+import asyncio, sys
+from orchestrator_server.sql import SqlStorage
+from orchestrator_server.app import create_app
+async def main():
+    storage = await SqlStorage.open(sys.argv[1])
+    await storage.aclose()
+asyncio.run(main())
+print("alembic" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_migrations_lead_to_the_tables_on_sqlite(tmp_path: Path):

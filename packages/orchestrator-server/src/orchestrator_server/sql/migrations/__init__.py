@@ -1,15 +1,16 @@
-"""The schema and its versions: Alembic's migrations, in the wheel."""
+"""The schema and its versions: Alembic's migrations, in the wheel.
+
+Alembic is loaded when there is something to migrate: a server that finds its own schema starts without it, sooner and with
+10 MB less. A migration's file is named after its revision, so that what there is can be told from the names.
+"""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, make_url
 
 from orchestrator_server.errors import SchemaVersion
@@ -18,9 +19,12 @@ from orchestrator_server.sql.faults import translated
 from orchestrator_server.sql.places import database_of, schema_of
 from orchestrator_server.sql.tables import properties, tenants
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 __all__ = ["current", "ensure", "head", "upgrade", "upgrade_engine"]
 
-_HERE = Path(__file__).parent
+_HERE: Final = Path(__file__).parent
 # Alembic keeps what it works on in its modules: one upgrade at a time in a process.
 _one_at_a_time = threading.Lock()
 
@@ -68,9 +72,7 @@ def current(url: str) -> str | None:
 
 def head() -> str:
     """The version that this package needs."""
-    version = ScriptDirectory.from_config(_config()).get_current_head()
-    assert version is not None  # noqa: S101 - they are in the wheel
-    return version
+    return max(_known())
 
 
 def ensure(engine: sa.Engine) -> None:
@@ -109,8 +111,12 @@ def upgrade_engine(engine: sa.Engine, *, schema: str | None = None) -> None:
             if schema is not None:
                 connection.exec_driver_sql("SELECT set_config('search_path', %s, true)", (f'"{schema}"',))
         found = _current(connection, schema)
+        if found == head():
+            return
         if found is not None and found not in _known():
             raise SchemaVersion(f"the database has schema {found}, made by a newer version than this one")
+        from alembic import command  # noqa: PLC0415 - see the module's docstring
+
         config = _config()
         config.attributes["connection"] = connection
         config.attributes["schema"] = schema
@@ -119,6 +125,8 @@ def upgrade_engine(engine: sa.Engine, *, schema: str | None = None) -> None:
 
 
 def _config() -> Config:
+    from alembic.config import Config  # noqa: PLC0415 - see the module's docstring
+
     config = Config()
     config.set_main_option("script_location", str(_HERE).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -126,9 +134,11 @@ def _config() -> Config:
 
 
 def _known() -> set[str]:
-    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    return {file.name.partition("_")[0] for file in (_HERE / "versions").glob("[0-9]*.py")}
 
 
 def _current(connection: Connection, schema: str | None) -> str | None:
-    context = MigrationContext.configure(connection, opts={"version_table_schema": schema})
-    return context.get_current_revision()
+    if not sa.inspect(connection).has_table("alembic_version", schema=schema):
+        return None
+    noted = sa.table("alembic_version", sa.column("version_num", sa.Text), schema=schema)
+    return connection.execute(sa.select(noted.c.version_num)).scalar_one_or_none()
