@@ -13,7 +13,7 @@ import reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator_core import IllegalEvent, Machine, event_from_json, event_to_json
+from orchestrator_core import IllegalEvent, Machine, OrchestratorError, event_from_json, event_to_json
 from orchestrator_core.admission import exists
 from orchestrator_core.events import (
     DECISIONS,
@@ -240,7 +240,15 @@ def test_the_same_facts_give_the_same_events_and_commands(case: dict[str, Any]) 
 def test_events_survive_json(case: dict[str, Any]) -> None:
     _, events = journal_of(case)
     for event in events:
-        assert event_from_json(json.loads(json.dumps(event_to_json(event)))) == event
+        read = event_from_json(json.loads(json.dumps(event_to_json(event))))
+        assert read == event
+        assert repr(read) == repr(event), "a status is one again, not a text that equals it"
+
+
+def test_a_status_that_is_none_is_refused() -> None:
+    data = event_to_json(ExecutionEnded(1.0, ExecutionStatus.FAILED))
+    with pytest.raises(OrchestratorError, match="must be one of running, waiting, succeeded"):
+        event_from_json({**data, "status": "lost"})
 
 
 def impossible(machine: Machine, at: float) -> list[Event]:

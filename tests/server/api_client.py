@@ -14,6 +14,7 @@ import attrs
 import httpx
 import jsonschema
 
+from conftest import RESIDENTS
 from orchestrator_server.app import App, Parts, create_app
 from orchestrator_server.auth import Role, new_key
 from orchestrator_server.memory import MemoryStorage
@@ -124,8 +125,9 @@ async def running(storage: Storage, **settings: Any) -> AsyncIterator[Api]:
     """The API over a storage, with the tenants ``acme`` and ``Acme``, which only look alike."""
     app = create_app(Settings(secret_keys=KEY, **settings), storage=storage)
     async with app.running() as parts, client_of(app) as http:
-        for name in ("acme", "Acme"):
-            await storage.tenants.create(Tenant(name))
+        for name in RESIDENTS:
+            if await storage.tenants.get(name) is None:
+                await storage.tenants.create(Tenant(name))
         api = Api(app, parts, http)
         api.token = await api.key(None, "admin")
         yield api

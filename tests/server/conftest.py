@@ -1,17 +1,36 @@
-"""What the server's tests share: a PostgreSQL server of their own."""
+"""What the server's tests share: a PostgreSQL server of their own, and an empty storage of each kind."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from pathlib import Path
 
+import attrs
 import psycopg
 import pytest
+import sqlalchemy as sa
 
+from orchestrator_server.memory import MemoryStorage
+from orchestrator_server.records import Tenant
 from orchestrator_server.sql import SqlStorage, migrations
+from orchestrator_server.sql.tables import TENANT_TABLES, owners
+from orchestrator_server.storage import Storage
+
+# On SQLite a schema is a file of its own, as a database is.
+KINDS = (
+    "memory",
+    "sqlite-shared",
+    "sqlite-database",
+    "postgresql-shared",
+    "postgresql-schema",
+    "postgresql-database",
+)
+SQL_KINDS = KINDS[1:]
+# The tenants that every test of the API has: see `running`.
+RESIDENTS = ("acme", "Acme")
 
 
 @pytest.fixture
@@ -63,10 +82,77 @@ def postgresql_url(postgresql_server: Callable[..., str]) -> Callable[[str], str
     return url
 
 
-async def emptied(storage: SqlStorage) -> SqlStorage:
-    """The storage without any tenants."""
+async def emptied(storage: SqlStorage, *, keep: Collection[str] = ()) -> SqlStorage:
+    """The storage without any tenants but those to be kept, which have nothing.
+
+    To make a tenant with tables of its own takes a second, to empty them a few milliseconds.
+    """
     for tenant in await storage.tenants.list(limit=1000):
-        await storage.tenants.delete(tenant.id)
-    for key in await storage.keys.list(None):
-        await storage.keys.delete(key.id)
+        if tenant.id in keep:
+            await _clear(storage, tenant.id)
+        else:
+            await storage.tenants.delete(tenant.id)
+    for owner in (None, *keep):
+        for key in await storage.keys.list(owner):
+            await storage.keys.delete(key.id)
     return storage
+
+
+async def _clear(storage: SqlStorage, tenant: str) -> None:
+    home = await storage._rooms.home_or_none(tenant)
+    assert home is not None
+
+    def work(connection: sa.Connection) -> None:
+        for table in TENANT_TABLES:
+            if table is not owners:
+                connection.execute(sa.delete(table).where(table.c.tenant == tenant))
+
+    await home.database.write(home.scope(tenant), work)
+    await storage.tenants.update(Tenant(tenant))
+
+
+@attrs.frozen
+class Place:
+    """Where a storage is: in memory, or in a database that is made once a session."""
+
+    kind: str
+    url: str = ""
+    isolation: str = ""
+
+    async def open(self) -> Storage:
+        """The storage as it is: once more for another process's view of it."""
+        if not self.url:
+            return MemoryStorage()
+        return await SqlStorage.open(self.url, isolation=self.isolation)
+
+
+@pytest.fixture(scope="session")
+def place_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Place]:
+    """The place of each kind, always the same one."""
+    folder = tmp_path_factory.mktemp("places")
+
+    def find(kind: str) -> Place:
+        database, _, isolation = kind.partition("-")
+        if database == "memory":
+            return Place(kind)
+        if database == "sqlite":
+            return Place(kind, f"sqlite:///{folder}/{isolation}.db", isolation)
+        return Place(kind, request.getfixturevalue("postgresql_url")(f"api_{isolation}"), isolation)
+
+    return find
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, place_of: Callable[[str], Place]) -> Place:
+    """Every kind of storage in turn."""
+    return place_of(request.param)
+
+
+@pytest.fixture
+async def storage(place: Place) -> AsyncIterator[Storage]:
+    """An empty storage."""
+    opened = await place.open()
+    if isinstance(opened, SqlStorage):
+        await emptied(opened, keep=RESIDENTS)
+    yield opened
+    await opened.aclose()

@@ -5,28 +5,27 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from api_client import Api, client_of, document, make_storage, running, setting
+from api_client import KEY, Api, client_of, document, running, setting
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from conftest import SQL_KINDS, Place
 from orchestrator_server.app import create_app
 from orchestrator_server.memory import MemoryStorage
 from orchestrator_server.settings import Settings
+from orchestrator_server.storage import Storage
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def api(request: Any, tmp_path: Path) -> AsyncIterator[Api]:
-    storage = await make_storage(request.param, tmp_path)
-    async with running(storage, body_limit=100_000, body_timeout=0.3, wait=5.0) as made:
+@pytest.fixture
+async def api(storage: Storage) -> AsyncIterator[Api]:
+    async with running(storage, body_limit=100_000, body_timeout=1.0, wait=30.0) as made:
         yield made
-    await storage.aclose()
 
 
 JSON = {"Content-Type": "application/json"}
@@ -108,14 +107,13 @@ async def test_a_slow_sender_is_given_up_and_others_do_not_wait(api: Api) -> Non
     async def send() -> None:
         answers.append((await api.call("POST", "/workflows", content=slow(), headers=JSON)).status_code)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             for _ in range(20):
                 group.start_soon(send)
             await anyio.sleep(0.1)
-            begun = anyio.current_time()
             assert (await api.call("GET", "/workflows")).status_code == 200
-            assert anyio.current_time() - begun < 0.2
+            assert answers == [], "they are still being listened to"
     assert answers == [408] * 20
 
 
@@ -179,7 +177,7 @@ async def test_a_text_with_nul_is_data_like_any_other(api: Api) -> None:
 
 async def test_it_can_be_mounted_in_another_application() -> None:
     storage = MemoryStorage()
-    inner = create_app(Settings(secret_keys="k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), storage=storage)
+    inner = create_app(Settings(secret_keys=KEY), storage=storage)
     host = Starlette(routes=[Mount("/flows", inner)])
     async with client_of(host) as http:
         early = await http.get("http://test/flows/api/v1/health")
@@ -199,15 +197,16 @@ async def test_it_can_be_mounted_in_another_application() -> None:
         assert (await http.get("http://test/flows/api/v1/health")).status_code == 503
 
 
-async def test_another_process_drives_what_this_one_accepts(tmp_path: Path) -> None:
-    storage = await make_storage("sqlite", tmp_path)
-    keys = {"secret_keys": "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}
-    front = create_app(Settings(**keys, wait=5.0), storage=storage, work=False, schedule=False)
-    back = create_app(Settings(**keys), storage=storage)
+@pytest.mark.parametrize("place", SQL_KINDS, indirect=True)
+async def test_another_process_drives_what_this_one_accepts(storage: Storage, place: Place) -> None:
+    others = await place.open()
+    front = create_app(Settings(secret_keys=KEY, wait=30.0), storage=storage, work=False, schedule=False)
+    back = create_app(Settings(secret_keys=KEY), storage=others)
     async with front.running() as parts, client_of(front) as http:
         api = Api(front, parts, http)
         api.token = await api.key(None, "admin")
-        await api.post("/tenants", {"id": "acme"}, tenant=None)
+        await api.post("/tenants", {"id": "here"}, tenant=None)
+        api.tenant = "here"
         await api.post("/workflows", document(setting("a", done=True)))
         queued = await api.call("POST", "/executions/w/execute", headers={"Prefer": "wait=0"})
         assert queued.status_code == 202
@@ -216,4 +215,4 @@ async def test_another_process_drives_what_this_one_accepts(tmp_path: Path) -> N
             assert body["output"] == {"done": True}
             text = (await api.call("GET", f"/executions/{queued.json()['execution_id']}/events")).text
             assert "event: end" in text
-    await storage.aclose()
+    await others.aclose()

@@ -8,23 +8,22 @@ import hmac
 import json
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 import pytest
-from api_client import Api, document, make_storage, running, setting
+from api_client import Api, document, running, setting
+
+from orchestrator_server.storage import Storage
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def api(request: Any, tmp_path: Path) -> AsyncIterator[Api]:
-    storage = await make_storage(request.param, tmp_path)
-    async with running(storage, wait=3.0) as made:
+@pytest.fixture
+async def api(storage: Storage) -> AsyncIterator[Api]:
+    async with running(storage, wait=30.0) as made:
         yield made
-    await storage.aclose()
 
 
 def hook(path: str = "in", **config: Any) -> dict[str, Any]:
@@ -55,7 +54,7 @@ async def test_a_request_starts_its_workflow_and_is_answered_at_once(api: Api) -
 
 
 async def ended(api: Api, execution_id: str) -> Any:
-    with anyio.fail_after(8):
+    with anyio.fail_after(30):
         while (body := await api.get(f"/executions/{execution_id}"))["finished_at"] is None:
             await anyio.sleep(0.02)
     return body

@@ -247,8 +247,16 @@ async def execution_events(call: Call) -> Response:
 
 async def _stream(call: Call, row: ExecutionRow, after: int) -> AsyncIterator[bytes]:
     """The stream. A credential that is withdrawn ends it, as it would refuse the next request."""
-    limits = call.services.limits
     yield b"retry: 1000\n\n"
+    try:
+        async for part in _parts(call, row, after):
+            yield part
+    except NotFound:
+        return  # the tenant was deleted
+
+
+async def _parts(call: Call, row: ExecutionRow, after: int) -> AsyncIterator[bytes]:
+    limits = call.services.limits
     checked = spoken = anyio.current_time()
     async for item in follow(call.services, call.store, row.id, after=after):
         now = anyio.current_time()

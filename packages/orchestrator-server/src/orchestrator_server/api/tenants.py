@@ -72,8 +72,12 @@ async def change_tenant(call: Call) -> Reply:
 
 async def delete_tenant(call: Call) -> Reply:
     """Delete a tenant and everything it has."""
-    await call.services.storage.tenants.delete(call.path["tenant_id"])
-    call.services.realms.changed(call.path["tenant_id"])
+    services, tenant = call.services, await _tenant(call)
+    keys = await services.storage.keys.list(tenant.id)
+    await services.storage.tenants.delete(tenant.id)
+    services.realms.changed(tenant.id)
+    for key in keys:
+        services.authenticator.forget(key.id)
     return Reply(None, 204)
 
 

@@ -6,14 +6,15 @@ The queue's transactions see all tenants, but little of them: on PostgreSQL thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import attrs
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from orchestrator_server.errors import NotFound, Unavailable
 from orchestrator_server.records import (
     POISON_CLAIMS,
     POISONED,
@@ -29,6 +30,8 @@ from orchestrator_server.sql.statements import by_index
 from orchestrator_server.sql.tables import executions, inbox, now, owners, schedules
 
 __all__ = ["Places", "SqlQueue"]
+
+Value = TypeVar("Value")
 
 
 class Places(Protocol):
@@ -75,7 +78,7 @@ class SqlQueue:
             claims: list[Claim] = []
             for home in {line.home: None for line in asked}:
                 here = [(line, shares[line.tenant]) for line in asked if line.home == home]
-                claims += await home.database.write(home.queue_scope, _claimer(here, worker, lease))
+                claims += await self._at(home, home.database.write(home.queue_scope, _claimer(here, worker, lease)))
             taken += claims
             served = {claim.tenant for claim in claims}
             self._last = next((line.tenant for line in reversed(asked) if line.tenant in served), self._last)
@@ -91,16 +94,27 @@ class SqlQueue:
         lines: list[_Line] = []
         limits: Mapping[str, Limits] | None = None
         for home in await self._places.homes():
-            for tenant, wait in await home.database.read(home.queue_scope, _next_of_each):
+            for tenant, wait in await self._at(home, home.database.read(home.queue_scope, _next_of_each)):
                 if wait <= 0:
                     limits = await self._places.limits() if limits is None else limits
                     lines.append(_Line(tenant, home, limits[tenant].running if tenant in limits else None))
         return sorted(lines, key=lambda line: (line.tenant <= self._last, line.tenant))
 
+    async def _at(self, home: Home, answer: Awaitable[Sequence[Value]]) -> Sequence[Value]:
+        """What a home answers. One that is being removed has nothing: its tenant's end is not to stop the others."""
+        try:
+            return await answer
+        except NotFound:
+            return ()
+        except Unavailable:
+            if home in await self._places.homes():
+                raise
+            return ()
+
     async def renew(self, claims: Collection[Claim], lease: float) -> Sequence[Claim]:
         held: list[Claim] = []
         for home, mine in (await self._by_home(claims)).items():
-            held += await home.database.write(home.queue_scope, _renewer(mine, lease))
+            held += await self._at(home, home.database.write(home.queue_scope, _renewer(mine, lease)))
         order = {(claim.tenant, claim.execution_id, claim.fence): number for number, claim in enumerate(claims)}
         return sorted(held, key=lambda claim: order[claim.tenant, claim.execution_id, claim.fence])
 
@@ -159,7 +173,8 @@ class SqlQueue:
     async def next_due(self) -> float | None:
         waits: list[float] = []
         for home in await self._places.homes():
-            waits += [wait for _, wait in await home.database.read(home.queue_scope, _next_of_each)]
+            rows = await self._at(home, home.database.read(home.queue_scope, _next_of_each))
+            waits += [wait for _, wait in rows]
         return max(0.0, min(waits)) if waits else None
 
     async def mail(self, worker: str) -> Sequence[tuple[str, str]]:
@@ -167,7 +182,8 @@ class SqlQueue:
         wanted = sa.select(executions.c.tenant, executions.c.id).where(executions.c.worker == worker, box.exists())
         found: list[tuple[str, str]] = []
         for home in await self._places.homes():
-            rows = await home.database.read(home.queue_scope, lambda connection: connection.execute(wanted).all())
+            every = home.database.read(home.queue_scope, lambda connection: connection.execute(wanted).all())
+            rows = await self._at(home, every)
             found += [(row.tenant, row.id) for row in rows]
         return sorted(found)
 
@@ -180,7 +196,8 @@ class SqlQueue:
         )
         found: list[DueSchedule] = []
         for home in await self._places.homes():
-            rows = await home.database.read(home.queue_scope, lambda connection: connection.execute(wanted).all())
+            every = home.database.read(home.queue_scope, lambda connection: connection.execute(wanted).all())
+            rows = await self._at(home, every)
             found += [DueSchedule(row.tenant, row.id, row.next_at) for row in rows]
         return sorted(found, key=lambda item: (item.next_at, item.tenant, item.schedule_id))[:limit]
 

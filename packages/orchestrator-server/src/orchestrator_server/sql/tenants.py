@@ -34,6 +34,10 @@ class Isolation(Protocol):
         """Remove it, with everything in it. Doing it again changes nothing."""
         ...
 
+    async def tidy(self, tenant_id: str) -> None:
+        """Remove what others had in use as long as the tenant was known: nothing that holds data."""
+        ...
+
 
 @attrs.frozen
 class Tenants:
@@ -79,13 +83,19 @@ class Tenants:
     async def delete(self, tenant_id: str) -> None:
         if await self.get(tenant_id) is None:
             raise NotFound(f"there is no tenant {tenant_id!r}")
-        await self._isolation.remove(tenant_id)
+        own_keys = sa.delete(keys).where(keys.c.tenant == tenant_id)
+        this = sa.select(tenants.c.id).where(tenants.c.id == tenant_id)
 
-        def work(connection: Connection) -> None:
-            connection.execute(sa.delete(keys).where(keys.c.tenant == tenant_id))
+        def rest(connection: Connection) -> None:
+            connection.execute(this.with_for_update()).all()  # no key is added meanwhile
+            connection.execute(own_keys)
             connection.execute(sa.delete(tenants).where(tenants.c.id == tenant_id))
 
-        await self._system.write(SYSTEM, work)
+        # Its keys first, and its row last: if this process dies in between, nobody is let in, and deleting it goes on.
+        await self._system.write(SYSTEM, lambda connection: connection.execute(own_keys) and None)
+        await self._isolation.remove(tenant_id)
+        await self._system.write(SYSTEM, rest)
+        await self._isolation.tidy(tenant_id)
 
 
 def _values(tenant: Tenant) -> dict[str, Any]:
