@@ -12,8 +12,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from functools import partial
-from operator import is_
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -280,7 +278,9 @@ def dump_json(value: Json, *, indent: int | None = None) -> str:
 
 
 def _strict(kind: type, words: str) -> Callable[[Any, Any], Any]:
-    def structure(value: Any, _: Any) -> Any:
+    def structure(value: Any, wanted: Any) -> Any:
+        if wanted is not kind and _is_enum(wanted):
+            return _structure_enum(value, wanted)  # a hook of `str` is asked for its subclasses too: for a StrEnum
         if kind is float and type(value) is int:
             return float(value)
         if type(value) is not kind:
@@ -331,8 +331,7 @@ def make_converter(*, accept: Callable[[Any], bool] = _pass) -> cattrs.Converter
     if isinstance(converter, _Accepting):
         converter.accept = accept
     for kind, words in ((str, "a text"), (int, "a whole number"), (float, "a number"), (bool, "true or false")):
-        # By the type itself: registered as a class, it would be asked for its subclasses too, and a StrEnum is one of str.
-        converter.register_structure_hook_func(partial(is_, kind), _strict(kind, words))
+        converter.register_structure_hook(kind, _strict(kind, words))
     converter.register_structure_hook_func(lambda t: t is Duration, lambda value, _: parse_duration(value))
     converter.register_structure_hook_func(_is_any, lambda value, _: value)
     converter.register_structure_hook_func(_is_literal, _structure_literal)
