@@ -77,13 +77,14 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """The long versions of the sandbox's attacks: 20,000 programs at random, 64,000 calls. Takes some ten minutes.
+    """The long versions: attacks on the sandbox (20,000 programs at random, 64,000 calls), 200 kills. Takes half an hour.
 
     Arguments go to pytest. ``SANDBOX_FUZZ_SEED=7 nox -s soak -- tests/nodes_std/test_sandbox_fuzz.py`` makes other programs.
     """
     install(session, "tests")
     session.env["SANDBOX_SOAK"] = session.env["ORCHESTRATOR_SOAK"] = "1"
     session.env.setdefault("SANDBOX_FUZZ_SCRIPTS", "20000")
+    session.env.setdefault("ORCHESTRATOR_KILLS", "200")
     names = (
         "attacks",
         "attacks_engine",
@@ -93,5 +94,11 @@ def soak(session: nox.Session) -> None:
         "sandbox_fuzz",
         "expression_agreement",
     )
-    files = [*(f"tests/nodes_std/test_{name}.py" for name in names), "tests/server/test_scheduler_slots.py"]
+    files = [
+        *(f"tests/nodes_std/test_{name}.py" for name in names),
+        "tests/server/test_scheduler_slots.py",
+        "tests/server/test_kills.py",
+        "tests/server/test_outages.py",
+        "tests/server/test_durability.py",
+    ]
     session.run("pytest", *(session.posargs or files))
