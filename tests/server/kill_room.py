@@ -256,6 +256,7 @@ class Clients:
     statuses: Counter[int] = attrs.field(factory=Counter)
     stopped: bool = False
     pace: float = 0.03
+    kinds: Sequence[str] = ("_order", "_order", "_fan", "_ask", "_call", "_call")
     _http: httpx.AsyncClient | None = None
 
     @property
@@ -267,8 +268,8 @@ class Clients:
         async with self.house.client() as http, anyio.create_task_group() as group:
             self._http = http
             await self._save()
-            for number, kind in enumerate([self._order, self._order, self._fan, self._ask, self._call, self._call]):
-                group.start_soon(self._repeat, kind, number * 1_000_000)
+            for number, kind in enumerate(self.kinds):
+                group.start_soon(self._repeat, getattr(self, kind), number * 1_000_000)
 
     def stop(self) -> None:
         self.stopped = True

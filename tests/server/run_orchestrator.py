@@ -1,8 +1,8 @@
 """The command ``orchestrator``, which dies at a named point: ``python run_orchestrator.py POINT COUNT WORDS…``.
 
 A point is ``MOMENT:STEP``. The moment is ``before`` the step, ``within`` it (all is written, the commit is next), or ``after`` it
-(committed, and nobody has been told). The process kills itself when it comes there for the COUNT-th time. ``none`` is no point;
-``careless:LEVEL`` lives, with another ``PRAGMA synchronous`` than ours.
+(committed, and nobody has been told). The process kills itself when it comes there for the COUNT-th time. These do
+not die: ``none``, ``careless:LEVEL`` with another ``PRAGMA synchronous`` than ours, ``skew:SECONDS`` with a clock that is wrong.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -104,11 +106,17 @@ def be_careless(level: str) -> None:
     database._on_sqlite_connect = connected
 
 
+def _skewed(real: Callable[[], float], by: float) -> float:
+    return real() + by
+
+
 if __name__ == "__main__":
     point, number, *words = sys.argv[1:]
     moment, _, step = point.partition(":")
     if moment == "careless":
         be_careless(step)
+    elif moment == "skew":
+        time.time = partial(_skewed, time.time, float(step))
     elif point != "none":
         set_trap(moment, step, int(number))
     sys.exit(main(words))
