@@ -77,15 +77,19 @@ def bench(session: nox.Session) -> None:
         session.run("python", script, *(arguments or report))
 
 
+SOAKED = ("scheduler_slots", "schemathesis", "kills", "outages", "durability")
+
+
 @nox.session
 def soak(session: nox.Session) -> None:
-    """The long versions of the sandbox's attacks: 20,000 programs at random, 64,000 calls. Takes some ten minutes.
+    """The long versions: attacks on the sandbox (20,000 programs at random, 64,000 calls), 200 kills. Takes half an hour.
 
     Arguments go to pytest. ``SANDBOX_FUZZ_SEED=7 nox -s soak -- tests/nodes_std/test_sandbox_fuzz.py`` makes other programs.
     """
     install(session, "tests")
     session.env["SANDBOX_SOAK"] = session.env["ORCHESTRATOR_SOAK"] = "1"
     session.env.setdefault("SANDBOX_FUZZ_SCRIPTS", "20000")
+    session.env.setdefault("ORCHESTRATOR_KILLS", "200")
     names = (
         "attacks",
         "attacks_engine",
@@ -96,5 +100,5 @@ def soak(session: nox.Session) -> None:
         "expression_agreement",
     )
     files = [f"tests/nodes_std/test_{name}.py" for name in names]
-    files += [f"tests/server/test_{name}.py" for name in ("scheduler_slots", "schemathesis")]
+    files += [f"tests/server/test_{name}.py" for name in SOAKED]
     session.run("pytest", *(session.posargs or files))

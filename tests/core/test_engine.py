@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -25,6 +26,8 @@ from orchestrator_core import (
     setting,
 )
 from orchestrator_core.events import AttemptStarted, ExecutionEnded, ExecutionStarted, NodeEnded
+from orchestrator_core.journal import event_from_json, event_to_json
+from orchestrator_core.results import result_to_json
 
 pytestmark = pytest.mark.anyio
 
@@ -481,3 +484,44 @@ def test_durations_are_read_in_configs() -> None:
 
     w = workflow({"id": "a", "type": "timed", "config": {"span": "1h30m"}})
     assert Engine(node_types=[timed], discover=False).run_sync(w).output == 5400.0
+
+
+_CUT: dict[str, dict[str, Any]] = {
+    "an output": {"nodes": [{"id": "a", "type": "say", "config": {"text": 1}}], "output": "{{ nodes.a.output }}"},
+    "a failure": {"nodes": [{"id": "a", "type": "boom"}, {"id": "b", "type": "say"}]},
+    "a failure that is handled": {"nodes": [{"id": "a", "type": "boom", "on_error": "continue"}]},
+    "items": {"nodes": [{"id": "a", "type": "say", "for_each": "{{ payload }}", "when": "{{ payload }}"}]},
+    "a loop": {
+        "nodes": [
+            {
+                "id": "a",
+                "type": "loop",
+                "config": {
+                    "body": {"nodes": [{"id": "x", "type": "say"}], "output": "{{ payload }}"},
+                    "until": "{{ input.length }}",
+                    "max_iterations": 3,
+                },
+            }
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("kind", _CUT)
+async def test_an_execution_goes_on_wherever_its_journal_ends(kind: str) -> None:
+    """As text, as every store that lasts has it."""
+    w = Workflow.from_dict({"schema": 1, "id": "w", "edges": [], **_CUT[kind]})
+    journal = MemoryJournal()
+    async with engine(journal=journal) as first:
+        execution = await first.start(w, [1, 2, 3])
+        calm = await execution.result()
+    texts = [json.dumps(event_to_json(event)) for event in await journal.read("default", execution.id)]
+    for count in range(1, len(texts)):
+        cut = MemoryJournal()
+        await cut.append("default", execution.id, 0, 0, [event_from_json(json.loads(text)) for text in texts[:count]])
+        async with engine(journal=cut) as second:
+            with anyio.fail_after(10):
+                result = await (await second.resume(w, execution.id)).result()
+        again = (result.status, result.output, result.error, [(r.path, r.status) for r in result.nodes])
+        assert again == (calm.status, calm.output, calm.error, [(r.path, r.status) for r in calm.nodes]), texts[:count]
+        assert result_to_json(result)["status"] == calm.status

@@ -163,6 +163,17 @@ async def test_an_execution_whose_child_waits_is_parked_as_a_whole() -> None:
             assert (await again.result()).output == "woken"
 
 
+async def test_an_execution_whose_output_is_being_evaluated_is_not_still() -> None:
+    told: list[str] = []
+    document = workflow({"id": "a", "type": "say", "config": {"text": 1}})
+    document = attrs.evolve(document, output="{{ nodes.a.output }}")
+    with anyio.fail_after(LONG):
+        async with make() as engine:
+            realm = engine.realm(tenant="ann", on_still=lambda *_: told.append("still"))
+            assert (await realm.run(document)).output == 1
+    assert not told
+
+
 async def test_an_execution_in_which_something_runs_is_not_still() -> None:
     told: list[str] = []
 

@@ -106,7 +106,8 @@ class Machine(Fold):
         if self.ended is not None:
             return self.ended.status
         stages = {record.stage for record in self.root.live_records()} if self.root is not None else set()
-        if self.running or self.children or not stages.isdisjoint({Stage.ASKING, Stage.QUEUED, Stage.DELAYED}):
+        wanting = not stages.isdisjoint({Stage.ASKING, Stage.QUEUED, Stage.DELAYED}) or bool(self._asking_frames())
+        if self.running or self.children or wanting:
             return ExecutionStatus.RUNNING
         return ExecutionStatus.WAITING if Stage.WAITING in stages else ExecutionStatus.RUNNING
 
@@ -115,7 +116,14 @@ class Machine(Fold):
         """Whether nothing runs, is queued or was asked, so that only times, signals and children can move it."""
         if self.running or self.ended is not None or self.root is None:
             return False
+        if self._asking_frames():
+            return False
         return {record.stage for record in self.root.live_records()}.isdisjoint({Stage.ASKING, Stage.QUEUED})
+
+    def _asking_frames(self) -> list[Frame]:
+        """The frames whose ``until`` or ``output`` is being evaluated; the execution's own is one of them."""
+        frames = (self.root, *self.frames.values())
+        return [frame for frame in frames if frame is not None and frame.asking]
 
     def receive(self, event: Event) -> Step:
         """Take in a fact.
@@ -198,7 +206,7 @@ class Machine(Fold):
                 self.ask_record(record, commands)
             elif record.child:
                 commands.append(child_command(record))
-        commands += [self.ask_frame(frame) for frame in self.frames.values() if frame.asking]
+        commands += [self.ask_frame(frame) for frame in self._asking_frames()]
         commands += [StartTimer(path, kind, due) for (path, kind), due in self.timers.items()]
         return commands
 

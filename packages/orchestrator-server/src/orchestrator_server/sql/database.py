@@ -35,6 +35,15 @@ QUEUE_ROLE = "orchestrator_queue"
 
 _PAGES_BEFORE_CHECKPOINT = 4000
 _BUSY = 10.0  # seconds that SQLite waits for another process
+_IDLE_IN_TRANSACTION = 10  # seconds that PostgreSQL lets a session do nothing in a transaction
+# How soon a connection is given up whose other end is not there any more: after some 25 seconds of silence.
+_ALIVE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
 _LANES = 4  # writers on one PostgreSQL; each tenant has one of them
 
 
@@ -175,7 +184,10 @@ def make_engine(url: URL) -> sa.Engine:
         return engine
     if url.get_backend_name() == "postgresql":
         driver = url.set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(driver, pool_size=4, max_overflow=12, pool_pre_ping=True, pool_recycle=1800)
+        alive = {name: value for name, value in _ALIVE.items() if name not in url.query}
+        engine = sa.create_engine(
+            driver, connect_args=alive, pool_size=4, max_overflow=12, pool_pre_ping=True, pool_recycle=1800
+        )
         event.listen(engine, "connect", _on_postgresql_connect)
         return engine
     raise Invalid(f"database: {url.get_backend_name()!r} is not supported: use sqlite or postgresql")
@@ -214,6 +226,8 @@ def _on_postgresql_connect(connection: Any, record: object) -> None:  # noqa: AR
     # Some servers are set up to acknowledge before they sync; what is stricter stays.
     setting = "synchronous_commit"
     connection.execute(f"SELECT set_config('{setting}', 'on', false) WHERE current_setting('{setting}') = 'off'")
+    # A process that is stopped in a transaction must not keep rows locked: nobody could take over what it holds.
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION}s'")
     connection.commit()
 
 

@@ -16,6 +16,7 @@ __all__ = ["lost", "translate", "translated"]
 
 # Classes of SQLSTATE: connection, rollback by the server, resources, object state, operator, system.
 _PASSING = frozenset(["08", "40", "53", "55", "57", "58"])
+_SLEPT = "25P03"  # the server ended a session that did nothing in a transaction: this process was stopped, and woken
 
 
 @contextlib.contextmanager
@@ -58,7 +59,11 @@ def lost(error: BaseException) -> bool:
     if isinstance(original, sqlite3.Error):
         return "database is locked" in text or "database is busy" in text
     state = _state(original)
-    return state[:2] in _PASSING or (not state and type(original).__name__ in {"OperationalError", "InterfaceError"})
+    return (
+        state == _SLEPT
+        or state[:2] in _PASSING
+        or (not state and type(original).__name__ in {"OperationalError", "InterfaceError"})
+    )
 
 
 def _original(error: BaseException) -> Any:
