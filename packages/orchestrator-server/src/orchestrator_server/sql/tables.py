@@ -33,6 +33,7 @@ __all__ = [
     "inbox",
     "journal",
     "keys",
+    "list_index",
     "metadata",
     "now",
     "outcomes",
@@ -260,12 +261,25 @@ _HELD = executions.c.worker.is_not(None)
 _ENDED = executions.c.finished_at.is_not(None)
 Index("ix_executions_due", executions.c.tenant, executions.c.wake_at, sqlite_where=_DUE, postgresql_where=_DUE)
 Index("ix_executions_held", executions.c.worker, executions.c.tenant, sqlite_where=_HELD, postgresql_where=_HELD)
-for _columns in ((), ("workflow",), ("status",), ("workflow", "status")):
-    _name = "_".join(_columns) or "all"
-    _head = [executions.c.tenant, *(executions.c[column] for column in _columns)]
-    Index(f"ix_executions_{_name}_created", *_head, executions.c.created_at, executions.c.id)
+
+
+def list_index(at: str, *, workflow: bool, status: bool) -> str:
+    """The name of the index in which a list of executions is one stretch: sorted by a time, of one workflow, of one status."""
+    filters = (["workflow"] if workflow else []) + (["status"] if status else [])
+    return f"ix_executions_{'_'.join(filters) or 'all'}_{at.removesuffix('_at')}"
+
+
+for _workflow, _status in ((False, False), (True, False), (False, True), (True, True)):
+    _head = [executions.c.tenant]
+    _head += ([executions.c.workflow] if _workflow else []) + ([executions.c.status] if _status else [])
     Index(
-        f"ix_executions_{_name}_finished",
+        list_index("created_at", workflow=_workflow, status=_status),
+        *_head,
+        executions.c.created_at,
+        executions.c.id,
+    )
+    Index(
+        list_index("finished_at", workflow=_workflow, status=_status),
         *_head,
         executions.c.finished_at,
         executions.c.id,
