@@ -77,7 +77,9 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """The long versions of the sandbox's attacks: 20,000 programs at random, 64,000 calls. Takes some ten minutes.
+    """The long versions: of the sandbox's attacks 20,000 programs at random and 64,000 calls, of the server's lists a million executions.
+
+    Takes some twenty minutes.
 
     Arguments go to pytest. ``SANDBOX_FUZZ_SEED=7 nox -s soak -- tests/nodes_std/test_sandbox_fuzz.py`` makes other programs.
     """
@@ -93,5 +95,9 @@ def soak(session: nox.Session) -> None:
         "sandbox_fuzz",
         "expression_agreement",
     )
-    files = [*(f"tests/nodes_std/test_{name}.py" for name in names), "tests/server/test_scheduler_slots.py"]
+    server = ("scheduler_slots", "lists", "retention", "fairness")
+    files = [
+        *(f"tests/nodes_std/test_{name}.py" for name in names),
+        *(f"tests/server/test_{name}.py" for name in server),
+    ]
     session.run("pytest", *(session.posargs or files))

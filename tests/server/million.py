@@ -17,12 +17,12 @@ WORKFLOWS = ("often", "seldom", "long-ago")
 _AT_ONCE = 50_000
 
 
-def rows(tenant: str, count: int, seed: int = 1) -> Iterator[dict[str, Any]]:
+def rows(tenant: str, count: int, *, begin: float = BEGIN, seed: int = 1) -> Iterator[dict[str, Any]]:
     """Rows of ``executions``, one a second. What is rare is spread thin, or lies all at one end: an order by time then meets none of
     it for long."""
     chance = random.Random(seed)
     for number in range(count):
-        at = BEGIN + number + chance.random()
+        at = begin + number + chance.random()
         workflow = "long-ago" if number < count // 100 else "seldom" if chance.random() < 0.001 else "often"
         status = "succeeded"
         if chance.random() < 0.0005:
@@ -50,7 +50,7 @@ def rows(tenant: str, count: int, seed: int = 1) -> Iterator[dict[str, Any]]:
         }
 
 
-def fill(url: str, tenant: str, count: int, *, events: int = 0) -> None:
+def fill(url: str, tenant: str, count: int, *, events: int = 0, begin: float = BEGIN) -> None:
     """Put ``count`` executions of a tenant into a database. Fast: without the store, and on SQLite without syncs.
 
     Args:
@@ -58,6 +58,7 @@ def fill(url: str, tenant: str, count: int, *, events: int = 0) -> None:
         tenant: That is there.
         count: How many.
         events: Characters that each has in its journal and in its outcome; 0: it has none.
+        begin: When the first of them began.
     """
     text = '["' + "x" * events + '"]'
     if url.startswith("sqlite"):
@@ -65,7 +66,7 @@ def fill(url: str, tenant: str, count: int, *, events: int = 0) -> None:
         with engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA synchronous=OFF")
             batch: list[dict[str, Any]] = []
-            for row in rows(tenant, count):
+            for row in rows(tenant, count, begin=begin):
                 batch.append(row)
                 if len(batch) == _AT_ONCE:
                     _insert(connection, batch, text if events else None)
@@ -77,9 +78,11 @@ def fill(url: str, tenant: str, count: int, *, events: int = 0) -> None:
     address = make_url(url)
     # Not as the tables' owner: row-level security holds for that one, and COPY knows none.
     with psycopg.connect(host=str(address.query["host"]), user="postgres", dbname=address.database) as connection:
-        _copy(connection, executions, (row.values() for row in rows(tenant, count)), [*next(rows(tenant, 1))])
+        _copy(
+            connection, executions, (row.values() for row in rows(tenant, count, begin=begin)), [*next(rows(tenant, 1))]
+        )
         if events:
-            ids = [row["id"] for row in rows(tenant, count)]
+            ids = [row["id"] for row in rows(tenant, count, begin=begin)]
             _copy(connection, journal, ((tenant, name, 0, 5, 1, text) for name in ids), _JOURNAL)
             _copy(connection, outcomes, ((tenant, name, text) for name in ids), _OUTCOME)
 

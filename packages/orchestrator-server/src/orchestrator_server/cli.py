@@ -258,14 +258,27 @@ def tenant() -> None:
 @click.argument("tenant_id", metavar="ID")
 @click.option("--name", default="", help="For people.")
 @click.option("--running", type=click.IntRange(min=1), help="Executions that are worked on at one time, at most.")
+@click.option("--queued", type=click.IntRange(min=1), help="Executions that have not ended, at most.")
+@click.option("--storage", type=click.IntRange(min=1), metavar="BYTES", help="Bytes that are kept, at most.")
 @_where
 @_as_json
-def tenant_create(*, tenant_id: str, name: str, running: int | None, as_json: bool, **options: Any) -> None:
+def tenant_create(
+    *,
+    tenant_id: str,
+    name: str,
+    running: int | None,
+    queued: int | None,
+    storage: int | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Make a tenant."""
     from orchestrator_server.records import Limits, Tenant
 
-    async def work(storage: Storage, _: Settings) -> Tenant:
-        return await storage.tenants.create(Tenant(tenant_id, name, Limits(running)))
+    limits = Limits(running, queued, storage)
+
+    async def work(opened: Storage, _: Settings) -> Tenant:
+        return await opened.tenants.create(Tenant(tenant_id, name, limits))
 
     made = _with_storage(options, work)
     if as_json:

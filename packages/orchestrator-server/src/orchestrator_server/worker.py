@@ -471,6 +471,7 @@ class Worker:
         Raises:
             NotFound: There is no such tenant, workflow or version, or none is active.
             DocumentError: The workflow cannot run here, or what was given does not fit it.
+            StorageFull, TooMany: The tenant has as much as it may.
             Unavailable: The database does not answer.
         """
         if isinstance(workflow, str):
@@ -486,7 +487,8 @@ class Worker:
         self._coming += here
         until = time.monotonic() + self._lease
         try:
-            created = await _create(store, new)
+            async with self._realms.place(tenant):
+                created = await _create(store, new)
         finally:
             self._coming -= here
         if not created.new:

@@ -94,6 +94,17 @@ class Executions:
         shown = tuple(rows[: query.limit])
         return Page(shown, cursor_of(query, shown[-1]) if len(rows) > query.limit else None)
 
+    async def unfinished(self, most: int) -> int:
+        mine = (executions.c.tenant == self._bound.tenant, executions.c.status.in_(_UNFINISHED))
+        some = sa.select(sa.literal(1)).where(*mine).limit(most).subquery()
+        wanted = sa.select(sa.func.count()).select_from(some)
+
+        def work(connection: Connection) -> int:
+            by_index(connection)
+            return int(connection.execute(wanted).scalar_one())
+
+        return await self._bound.read(work)
+
     async def outcome(self, execution_id: str) -> Outcome | None:
         tenant, where = self._bound.tenant, self._one(execution_id)
         mine = (outcomes.c.tenant == tenant, outcomes.c.execution == execution_id)

@@ -45,7 +45,8 @@ __all__ = [
 
 # SQLite: one execution moves on, then its events are stored.
 MOVE = (
-    "UPDATE executions SET seq = seq + ?, fence = ?, claims = 0 WHERE tenant = ? AND id = ? AND seq = ? AND fence <= ?"
+    "UPDATE executions SET seq = seq + ?, fence = ?, claims = 0, size = size + ? "
+    "WHERE tenant = ? AND id = ? AND seq = ? AND fence <= ?"
 )
 JOURNAL_COLUMNS: tuple[str, ...] = ("tenant", "execution", "first", "count", "fence", "data", "refs")
 INSERT_EVENTS = f"INSERT INTO journal ({', '.join(JOURNAL_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
@@ -58,7 +59,7 @@ WITH given AS MATERIALIZED (
     AS g (id, seq, number, fence, data, refs)
   ORDER BY id
 ), moved AS (
-  UPDATE executions AS e SET seq = e.seq + g.number, fence = g.fence, claims = 0
+  UPDATE executions AS e SET seq = e.seq + g.number, fence = g.fence, claims = 0, size = e.size + octet_length(g.data)
     FROM given AS g
     WHERE e.tenant = %s AND e.id = g.id AND e.seq = g.seq AND e.fence <= g.fence
     RETURNING e.id
@@ -115,7 +116,7 @@ def execution_row(row: Any) -> ExecutionRow:
     return ExecutionRow(**{name: row._mapping[name] for name in _FIELDS})  # noqa: SLF001 - SQLAlchemy's public name
 
 
-_FIELDS = tuple(column.name for column in executions.c if column.name != "tenant")
+_FIELDS = tuple(column.name for column in executions.c if column.name not in {"tenant", "size"})
 
 
 def judge(connection: Connection, job: Appended) -> bool:
@@ -161,6 +162,7 @@ def _begun(job: Appended) -> dict[str, Any]:
         "fence": job.fence,
         "claims": 0,
         "queued": False,
+        "size": job.encoded.text.weight,
     }
 
 
@@ -202,7 +204,10 @@ def store_large(connection: Connection, tenant: str, execution: str, text: wire.
     """Store large values that the tenant does not have yet, and note who uses them."""
     if not text.large:
         return
-    rows = [{"tenant": tenant, "hash": digest, "data": data} for digest, data in sorted(text.large)]
+    rows = [
+        {"tenant": tenant, "hash": digest, "data": data, "size": len(data.encode())}
+        for digest, data in sorted(text.large)
+    ]
     statement = insert(connection, payloads)
     if connection.dialect.name == "sqlite":
         statement = statement.on_conflict_do_nothing()
@@ -239,6 +244,7 @@ def extras(connection: Connection, job: Appended) -> None:
             error_code=ended.error.code if ended.error is not None else None,
             worker=None,
             wake_at=None,
+            size=executions.c.size + job.outcome.weight,
         )
     )
     store_large(connection, tenant, execution, job.outcome)
@@ -279,6 +285,7 @@ def create(connection: Connection, tenant: str, new: NewExecution, encoded: wire
         "worker": new.worker,
         "wake_at": now() + (new.lease if held else new.due_in),
         "queued": True,
+        "size": encoded.text.weight,
     }
     statement = insert(connection, executions).values(values).on_conflict_do_nothing()
     row = connection.execute(statement.returning(*executions.c)).one_or_none()

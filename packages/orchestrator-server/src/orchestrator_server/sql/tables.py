@@ -114,6 +114,7 @@ tenants = Table(
     Column("retention", Text, nullable=False),
     Column("settings", Text, nullable=False),
     Column("created_at", _time(), nullable=False),
+    Column("size", BigInteger),
 )
 
 keys = Table(
@@ -232,6 +233,7 @@ blobs = Table(
     Column("size", BigInteger, nullable=False),
     Column("created_at", _time(), nullable=False),
     Column("data", LargeBinary, nullable=False),
+    Index(None, "tenant", "created_at"),
 )
 
 # Narrow on purpose: every append changes a row, and every list reads some. Outputs and records stand in `outcomes`.
@@ -253,6 +255,8 @@ executions = Table(
     Column("worker", Text),
     Column("wake_at", _time()),
     Column("queued", Boolean, nullable=False),
+    # Bytes of its events and its outcome, without large values: no list shows them, a tenant's size is their sum.
+    Column("size", BigInteger, nullable=False, server_default="0"),
     # Room for the next version of a row on its own page: an append then touches no index.
     postgresql_with={"fillfactor": 70},
 )
@@ -316,6 +320,8 @@ payloads = Table(
     _tenant(),
     Column("hash", _bytewise(64), primary_key=True),
     Column("data", Text, nullable=False),
+    Column("size", BigInteger, nullable=False, server_default="0"),
+    Index(None, "tenant", "size"),  # behind the data: reading it from the row would read them
 )
 
 payload_uses = Table(

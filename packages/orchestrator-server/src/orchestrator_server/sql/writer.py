@@ -274,7 +274,8 @@ class SqliteLane(Lane):
             for job in appends:
                 count = job.encoded.count
                 cursor.execute(
-                    statements.MOVE, (count, job.fence, job.scope.tenant, job.execution, job.expected, job.fence)
+                    statements.MOVE,
+                    (count, job.fence, job.encoded.text.weight, *job.key, job.expected, job.fence),
                 )
                 if cursor.rowcount == 1 or (judged := _judge(connection, job)) is None:
                     done.append(job)
