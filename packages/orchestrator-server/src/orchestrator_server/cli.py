@@ -246,6 +246,24 @@ def db_current(*, as_json: bool, **options: Any) -> None:
         say(f"the schema is {found or 'not there'}; this version needs {needed}")
 
 
+@db.command("backup")
+@click.argument("target", type=click.Path(dir_okay=False))
+@_where
+@_as_json
+def db_backup(*, target: str, as_json: bool, **options: Any) -> None:
+    """Copy a database of SQLite to the file TARGET while it is in use; the copy can be served as it is.
+
+    The key that encrypts secrets is not in it: keep that apart.
+    """
+    from orchestrator_server.sql.backup import backup
+
+    made = backup(_settings(options).database, target)
+    if as_json:
+        say_json({"files": [str(path) for path in made]})
+    else:
+        say(f"{made[0]} is a copy of the database now, in {len(made)} file{'s' if len(made) > 1 else ''}")
+
+
 # --- tenant -----------------------------------------------------------------------------------------------------------
 
 
