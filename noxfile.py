@@ -77,12 +77,21 @@ def bench(session: nox.Session) -> None:
         session.run("python", script, *(arguments or report))
 
 
-SOAKED = ("scheduler_slots", "schemathesis", "kills", "outages", "durability")
+SOAKED = (
+    "scheduler_slots",
+    "schemathesis",
+    "kills",
+    "outages",
+    "durability",
+    "lists",
+    "retention",
+    "fairness",
+)
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """The long versions: attacks on the sandbox (20,000 programs at random, 64,000 calls), 200 kills. Takes half an hour.
+    """The long versions: attacks on the sandbox (20,000 programs at random, 64,000 calls), 200 kills, lists of a million. Takes an hour.
 
     Arguments go to pytest. ``SANDBOX_FUZZ_SEED=7 nox -s soak -- tests/nodes_std/test_sandbox_fuzz.py`` makes other programs.
     """

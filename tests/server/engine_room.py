@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -86,8 +86,10 @@ class Room:
 
 
 @asynccontextmanager
-async def room(storage: Storage, *, name: str = "w1", work: bool = True, **options: Any) -> AsyncIterator[Room]:
-    async with Engine(node_types=NODES) as engine, anyio.create_task_group() as group:
+async def room(
+    storage: Storage, *, name: str = "w1", work: bool = True, nodes: Sequence[Any] = (), **options: Any
+) -> AsyncIterator[Room]:
+    async with Engine(node_types=[*NODES, *nodes]) as engine, anyio.create_task_group() as group:
         realms = Realms(engine, storage, Sealer(KEYS, "k1"))
         worker = Worker(engine, realms, storage, name=name, **{"poll": 0.2, "grace": 1.0, **options})
         if work:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -158,9 +159,56 @@ async def test_another_schema_is_refused_with_what_to_do(tmp_path: Path, monkeyp
     with pytest.raises(SchemaVersion, match="newer"):
         migrations.upgrade(url)
     set_version(url, "0001")
-    monkeypatch.setattr(migrations, "head", lambda: "0002")
-    with pytest.raises(SchemaVersion, match=r"schema 0001, this version needs 0002: run `orchestrator db upgrade`"):
+    monkeypatch.setattr(migrations, "head", lambda: "0009")
+    with pytest.raises(SchemaVersion, match=r"schema 0001, this version needs 0009: run `orchestrator db upgrade`"):
         await SqlStorage.open(url)
+
+
+def upgrade_to(url: str, version: str) -> None:
+    """Bring a database to an older version's schema."""
+    engine = make_engine(make_url(url))
+    with engine.begin() as connection:
+        config = migrations._config()
+        config.attributes["connection"] = connection
+        config.attributes["schema"] = None
+        command.upgrade(config, version)
+    engine.dispose()
+
+
+async def test_what_was_kept_before_tenants_had_a_size_counts(postgresql_server: Callable[[str], str], tmp_path: Path):
+    for url in (f"sqlite:///{tmp_path}/a.db", postgresql_server("sizes")):
+        upgrade_to(url, "0001")
+        engine = make_engine(make_url(url))
+        with engine.begin() as connection:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO tenants (id, name, limits, retention, settings, created_at) VALUES ('t', '', '{}', '{}', '{}', 1)"
+                )
+            )
+            if "postgres" in url:
+                connection.execute(sa.text("SELECT set_config('app.tenant', 't', true)"))
+                connection.execute(sa.text("SET LOCAL ROLE orchestrator_tenant"))
+            for statement in (
+                "INSERT INTO owners (tenant) VALUES ('t')",
+                (
+                    "INSERT INTO executions (tenant, id, workflow, status, created_at, seq, fence, claims, queued) "
+                    "VALUES ('t', 'exe_a', 'w', 'running', 1, 2, 0, 0, true), ('t', 'exe_b', 'w', 'running', 1, 0, 0, 0, true)"
+                ),
+                (
+                    "INSERT INTO journal (tenant, execution, first, count, fence, data) "
+                    "VALUES ('t', 'exe_a', 0, 1, 0, '[\"ä\"]'), ('t', 'exe_a', 1, 1, 0, '[]')"
+                ),
+                "INSERT INTO outcomes (tenant, execution, data) VALUES ('t', 'exe_a', '[1,2,3]')",
+                "INSERT INTO payloads (tenant, hash, data) VALUES ('t', 'h', '\"large\"')",
+            ):
+                connection.exec_driver_sql(statement)
+        engine.dispose()
+        migrations.upgrade(url)
+        storage = await SqlStorage.open(url)
+        assert await storage.tenants.measure("t") == len('["ä"]'.encode() + b"[]" + b"[1,2,3]" + b'"large"')
+        store = await storage.store("t")
+        assert await store.executions.delete("exe_a")
+        await storage.aclose()
 
 
 async def test_an_empty_postgresql_is_not_filled_unasked(postgresql_server: Callable[[str], str]):

@@ -246,6 +246,24 @@ def db_current(*, as_json: bool, **options: Any) -> None:
         say(f"the schema is {found or 'not there'}; this version needs {needed}")
 
 
+@db.command("backup")
+@click.argument("target", type=click.Path(dir_okay=False))
+@_where
+@_as_json
+def db_backup(*, target: str, as_json: bool, **options: Any) -> None:
+    """Copy a database of SQLite to the file TARGET while it is in use; the copy can be served as it is.
+
+    The key that encrypts secrets is not in it: keep that apart.
+    """
+    from orchestrator_server.sql.backup import backup
+
+    made = backup(_settings(options).database, target)
+    if as_json:
+        say_json({"files": [str(path) for path in made]})
+    else:
+        say(f"{made[0]} is a copy of the database now, in {len(made)} file{'s' if len(made) > 1 else ''}")
+
+
 # --- tenant -----------------------------------------------------------------------------------------------------------
 
 
@@ -258,14 +276,27 @@ def tenant() -> None:
 @click.argument("tenant_id", metavar="ID")
 @click.option("--name", default="", help="For people.")
 @click.option("--running", type=click.IntRange(min=1), help="Executions that are worked on at one time, at most.")
+@click.option("--queued", type=click.IntRange(min=1), help="Executions that have not ended, at most.")
+@click.option("--storage", type=click.IntRange(min=1), metavar="BYTES", help="Bytes that are kept, at most.")
 @_where
 @_as_json
-def tenant_create(*, tenant_id: str, name: str, running: int | None, as_json: bool, **options: Any) -> None:
+def tenant_create(
+    *,
+    tenant_id: str,
+    name: str,
+    running: int | None,
+    queued: int | None,
+    storage: int | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Make a tenant."""
     from orchestrator_server.records import Limits, Tenant
 
-    async def work(storage: Storage, _: Settings) -> Tenant:
-        return await storage.tenants.create(Tenant(tenant_id, name, Limits(running)))
+    limits = Limits(running, queued, storage)
+
+    async def work(opened: Storage, _: Settings) -> Tenant:
+        return await opened.tenants.create(Tenant(tenant_id, name, limits))
 
     made = _with_storage(options, work)
     if as_json:

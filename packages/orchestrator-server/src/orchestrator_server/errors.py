@@ -6,7 +6,17 @@ from typing import ClassVar
 
 from orchestrator_core.errors import Conflict, OrchestratorError
 
-__all__ = ["Conflict", "Exists", "ForeignTenant", "Invalid", "NotFound", "SchemaVersion", "Unavailable"]
+__all__ = [
+    "Conflict",
+    "Exists",
+    "ForeignTenant",
+    "Invalid",
+    "NotFound",
+    "SchemaVersion",
+    "StorageFull",
+    "TooMany",
+    "Unavailable",
+]
 
 
 class NotFound(OrchestratorError):  # noqa: N818 - named after the fact, as Conflict is
@@ -37,6 +47,18 @@ class Unavailable(OrchestratorError):  # noqa: N818 - as above
     """The database does not answer, or its disk is full. What was asked may or may not have happened; ask again."""
 
     code: ClassVar[str] = "unavailable"
+
+
+class TooMany(OrchestratorError):  # noqa: N818 - as above
+    """The tenant has as many executions that have not ended as it may; nothing was created. Ask again in a moment."""
+
+    code: ClassVar[str] = "too_many"
+
+
+class StorageFull(OrchestratorError):  # noqa: N818 - as above
+    """The tenant keeps as many bytes as it may; nothing was stored. What runs goes on."""
+
+    code: ClassVar[str] = "storage_full"
 
 
 class SchemaVersion(OrchestratorError):  # noqa: N818 - as above

@@ -7,11 +7,12 @@ that has changed; what another process changes is seen within two seconds.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets as random_bytes
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import anyio
@@ -21,7 +22,7 @@ from orchestrator_core import CodePolicy, Engine, Execution, Workflow
 from orchestrator_core.admission import exists
 from orchestrator_core.codec import check_json, child_place, copy_json
 from orchestrator_core.driver import Driver
-from orchestrator_core.errors import DocumentError, Fault, OrchestratorError
+from orchestrator_core.errors import DocumentError, Fault, NodeError, OrchestratorError
 from orchestrator_core.events import Event, ExecutionEnded, ExecutionStarted
 from orchestrator_core.graph import Plan
 from orchestrator_core.machine import Machine
@@ -29,7 +30,8 @@ from orchestrator_core.policies import check_capabilities
 from orchestrator_core.realm import Realm
 from orchestrator_core.results import node_io_to_json
 from orchestrator_core.types import Json, Node, Pins
-from orchestrator_server.errors import Invalid, NotFound
+from orchestrator_server.errors import Invalid, NotFound, StorageFull
+from orchestrator_server.quotas import Quotas
 from orchestrator_server.records import Tenant, Webhook, new_execution_id
 from orchestrator_server.sealing import Sealer, SealError, UnknownKey
 from orchestrator_server.storage import Storage, StoreJournal, TenantStore
@@ -221,6 +223,7 @@ class Realms:
         self._homes: dict[str, _Home] = {}
         self._locks: dict[str, anyio.Lock] = {}
         self._versions: dict[str, OrderedDict[tuple[str, int], Workflow]] = {}
+        self._quotas = Quotas()
 
     # --- what callers ask for -------------------------------------------------------------------------------------------
 
@@ -317,6 +320,28 @@ class Realms:
             home.webhooks = Ways(await home.store.webhooks.list())
         return home.webhooks
 
+    @contextlib.asynccontextmanager
+    async def place(self, tenant: str) -> AsyncIterator[None]:
+        """A place for one more execution of a tenant: it is created inside.
+
+        Raises:
+            NotFound: There is no such tenant.
+            StorageFull: It keeps as many bytes as it may.
+            TooMany: It has as many executions that have not ended as it may.
+        """
+        home = await self._home(tenant)
+        async with self._quotas.place(home.tenant, home.store):
+            yield
+
+    async def check_storage(self, tenant: str) -> None:
+        """See to it that a tenant may keep more, at its size when it was measured last.
+
+        Raises:
+            NotFound: There is no such tenant.
+            StorageFull: It keeps as many bytes as it may.
+        """
+        Quotas.check_storage(await self.tenant(tenant))
+
     def changed(self, tenant: str) -> None:
         """Something of the tenant was changed by this process: what is asked for next shows it."""
         home = self._homes.get(tenant)
@@ -344,6 +369,7 @@ class Realms:
             self._homes.pop(tenant_id, None)
             self._versions.pop(tenant_id, None)
             self._locks.pop(tenant_id, None)
+            self._quotas.drop(tenant_id)
             raise NotFound(f"there is no tenant {tenant_id!r}")
         # A tenant that was deleted and made again is another one.
         same = known is not None and known.tenant.created_at == tenant.created_at
@@ -386,6 +412,7 @@ class Realms:
                 del self._homes[name]
                 self._versions.pop(name, None)
                 self._locks.pop(name, None)
+                self._quotas.drop(name)
 
     def _realm(self, home: _Home, pinned: Mapping[str, Workflow]) -> TenantRealm:
         key = tuple(sorted((name, workflow.version) for name, workflow in pinned.items()))
@@ -400,7 +427,7 @@ class Realms:
                 variables=home.variables,
                 code=home.settings.code,
                 deny=home.settings.deny,
-                blobs=home.store.blobs,
+                blobs=_QuotaBlobs(self, home.store),
                 on_still=self._still,
             )
             if len(home.realms) > _REALMS:
@@ -459,6 +486,26 @@ class Realms:
             else:
                 beyond = middle
         return newest
+
+
+@attrs.frozen
+class _QuotaBlobs:
+    """A tenant's blobs as nodes see them: nothing new where the tenant keeps as much as it may."""
+
+    _realms: Realms
+    _store: TenantStore
+
+    async def put(self, data: bytes, *, media_type: str = "application/octet-stream") -> str:
+        """See :class:`~orchestrator_core.Blobs`."""
+        try:
+            await self._realms.check_storage(self._store.tenant)
+        except StorageFull as full:
+            raise NodeError(str(full), code=full.code, retryable=False) from None
+        return await self._store.blobs.put(data, media_type=media_type)
+
+    async def get(self, reference: str) -> bytes:
+        """See :class:`~orchestrator_core.Blobs`."""
+        return await self._store.blobs.get(reference)
 
 
 class _ServedJournal:

@@ -138,18 +138,21 @@ class Limits:
     """What a tenant may use. ``None``: as much as there is."""
 
     running: int | None = None  # executions that workers hold at one time
+    queued: int | None = None  # executions that have not ended
+    storage: int | None = None  # bytes that are kept: events, outcomes, large values, blobs
 
 
 @attrs.frozen
 class Retention:
-    """How long what has ended is kept: seconds since the end. ``None``: for ever."""
+    """How long what is over is kept, in seconds. ``None``: for ever."""
 
-    executions: float | None = None
+    executions: float | None = None  # since their end
+    blobs: float | None = None  # since they were put last
 
 
 @attrs.frozen
 class Tenant:
-    """Somebody whose data nobody else sees."""
+    """Somebody whose data nobody else sees. ``size`` is how many bytes it kept when that was measured last."""
 
     id: str
     name: str = ""
@@ -157,6 +160,7 @@ class Tenant:
     retention: Retention = Retention()
     settings: Mapping[str, Json] = attrs.field(factory=dict)
     created_at: float = 0.0
+    size: int | None = None
 
 
 @attrs.frozen
@@ -298,7 +302,7 @@ class Variable:
 
 @attrs.frozen
 class Blob:
-    """Bytes by reference; the reference comes from the content."""
+    """Bytes by reference; the reference comes from the content. ``created_at`` is when they were put last."""
 
     reference: str
     media_type: str

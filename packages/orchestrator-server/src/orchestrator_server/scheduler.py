@@ -5,13 +5,16 @@ execution and sets the next slot. So any number of schedulers may run at one tim
 judged by the database's clock.
 
 Beside that it sweeps: for failures for which an error workflow has not been started, because a worker died or an execution
-went into quarantine; and for executions that ended so long ago that their tenant's retention is over.
+went into quarantine; and for executions and blobs whose tenant's retention is over. And it measures the tenants that have a
+limit on what they keep.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -22,9 +25,9 @@ from orchestrator_core import Clock, SystemClock
 from orchestrator_core.errors import DocumentError
 from orchestrator_core.types import Json
 from orchestrator_server.error_workflows import ErrorWorkflows
-from orchestrator_server.errors import Invalid, NotFound
+from orchestrator_server.errors import Invalid, NotFound, StorageFull, TooMany
 from orchestrator_server.realms import Realms
-from orchestrator_server.records import DueSchedule, ExecutionRow, Message, NewExecution, Schedule
+from orchestrator_server.records import DueSchedule, ExecutionRow, Message, NewExecution, Schedule, Tenant
 from orchestrator_server.slots import Rhythm, next_slot, next_slots, rhythm_of
 from orchestrator_server.storage import Storage, TenantStore
 
@@ -33,7 +36,10 @@ __all__ = ["Scheduler", "next_slot", "next_slots"]
 _LOG = logging.getLogger(__name__)
 _MANY: Final = 100  # schedules that are read at once
 _SIDE_BY_SIDE: Final = 8  # tenants' schedules that are dealt with at one time
-_GENTLY: Final = 0.05  # seconds between two strokes of forgetting: others want to write too
+# Others want to write while executions are forgotten: seconds that a stroke may take, after which there is a rest as long.
+_STROKE: Final = 0.02
+_FEWEST: Final = 10  # executions that a stroke forgets
+_MOST: Final = 500
 _BLOCKED: Final = 1.0  # seconds between two looks at a buffered slot
 
 
@@ -46,6 +52,7 @@ class Scheduler:
         clock: By which the scheduler sleeps between rounds.
         tick: Seconds between two rounds: so much later than its slot an execution may start.
         sweep: Seconds between two sweeps; for failures each looks back twice as far. ``None``: no sweeps.
+        measure: Seconds between two times that tenants are measured: so long one may go on beyond its limit. ``None``: never.
     """
 
     def __init__(
@@ -56,22 +63,27 @@ class Scheduler:
         clock: Clock | None = None,
         tick: float = 1.0,
         sweep: float | None = 300.0,
+        measure: float | None = 30.0,
     ) -> None:
         self._storage = storage
         self._realms = realms
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._tick = tick
         self._sweep = sweep
+        self._measure = measure
         self._errors = ErrorWorkflows(storage, realms)
         self._blocked: dict[tuple[str, str], float] = {}  # buffered slots: when to look again, by the database's clock
         self._stopping = anyio.Event()
 
     async def run(self) -> None:
         """Work until :meth:`stop`. What goes wrong in a round is logged, and tried again in the next."""
-        swept = float("-inf")
+        swept = measured = float("-inf")
         while not self._stopping.is_set():
             try:
                 await self.step()
+                if self._measure is not None and self._clock.time() - measured >= self._measure:
+                    measured = self._clock.time()
+                    await self.measure()
                 if self._sweep is not None and self._clock.time() - swept >= self._sweep:
                     swept = self._clock.time()
                     await self._errors.sweep(2 * self._sweep)
@@ -115,29 +127,34 @@ class Scheduler:
             if not any(done):
                 return dealt
 
+    async def measure(self) -> None:
+        """Measure the tenants that have a limit on what they keep."""
+        async for tenant in self._tenants():
+            if tenant.limits.storage is not None:
+                with contextlib.suppress(NotFound):  # deleted meanwhile
+                    await self._storage.tenants.measure(tenant.id)
+
     async def forget(self) -> int:
-        """Forget the executions of all tenants whose retention is over. Returns how many."""
+        """Forget the executions and blobs of all tenants whose retention is over. Returns how many."""
         forgotten = 0
+        async for tenant in self._tenants():
+            with contextlib.suppress(NotFound):  # deleted meanwhile
+                store = await self._realms.store(tenant.id)
+                kept = tenant.retention
+                if kept.executions is not None:
+                    before = await self._storage.now() - kept.executions
+                    forgotten += await _in_strokes(lambda many: store.executions.prune(before, limit=many))  # noqa: B023 - called here
+                if kept.blobs is not None:
+                    before = await self._storage.now() - kept.blobs
+                    forgotten += await _in_strokes(lambda many: store.blobs.prune(before, limit=many))  # noqa: B023 - as above
+        return forgotten
+
+    async def _tenants(self) -> AsyncIterator[Tenant]:
         after = ""
         while tenants := await self._storage.tenants.list(after=after):
             for tenant in tenants:
-                if tenant.retention.executions is not None:
-                    forgotten += await self._forget(tenant.id, tenant.retention.executions)
+                yield tenant
             after = tenants[-1].id
-        return forgotten
-
-    async def _forget(self, tenant: str, kept: float) -> int:
-        """Args: kept: seconds for which what has ended is kept."""
-        forgotten = 0
-        try:
-            store = await self._realms.store(tenant)
-            before = await self._storage.now() - kept
-            while some := await store.executions.prune(before):
-                forgotten += some
-                await anyio.sleep(_GENTLY)
-        except NotFound:
-            pass  # the tenant was deleted meanwhile
-        return forgotten
 
     # --- one slot -------------------------------------------------------------------------------------------------------
 
@@ -163,6 +180,18 @@ class Scheduler:
         except Invalid as fault:
             _LOG.error("schedule %s: %s; it is given up", schedule.id, fault, extra={"tenant": store.tenant})
             return await self._note(store, schedule, slot, None, None)
+        try:
+            async with self._realms.place(store.tenant):
+                return await self._with_room(store, schedule, rhythm, slot, now)
+        except (StorageFull, TooMany) as fault:
+            _LOG.warning("schedule %s: %s", schedule.id, fault, extra={"tenant": store.tenant})
+            if slot < now - rhythm.catch_up:
+                return await self._leave_out(store, schedule, rhythm, slot, now)
+            # It stays due until there is room, or its catch-up window is over.
+            self._blocked[store.tenant, schedule.id] = now + _BLOCKED
+            return False
+
+    async def _with_room(self, store: TenantStore, schedule: Schedule, rhythm: Rhythm, slot: float, now: float) -> bool:
         last = await self._last(store, schedule)
         busy = last is not None and last.finished_at is None
         ended_at = last.finished_at if last is not None else None
@@ -229,6 +258,21 @@ class Scheduler:
             _LOG.warning("schedule %s: %s; the slot %s is left out", schedule.id, fault, _iso(slot), extra=extra)
             return None
         return NewExecution(event)
+
+
+async def _in_strokes(prune: Callable[[int], Awaitable[int]]) -> int:
+    """Remove something so many at a time until nothing more is over. Returns how many."""
+    gone, many = 0, _FEWEST
+    while True:
+        began = anyio.current_time()
+        some = await prune(many)
+        took = anyio.current_time() - began
+        gone += some
+        if some < many:
+            return gone
+        # How many go into a stroke depends on what they have, and on the disk.
+        many = min(max(int(many * min(2.0, _STROKE / max(took, 1e-4))), _FEWEST), _MOST)
+        await anyio.sleep(max(took, _STROKE))
 
 
 def _start_of(schedule: Schedule) -> str | None:

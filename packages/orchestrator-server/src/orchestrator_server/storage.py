@@ -83,6 +83,14 @@ class Tenants(Protocol):
         """
         ...
 
+    async def measure(self, tenant_id: str) -> int:
+        """Add up how many bytes a tenant keeps, and note it as its ``size``: events, outcomes, large values, blobs.
+
+        Raises:
+            NotFound: There is no such tenant.
+        """
+        ...
+
     async def delete(self, tenant_id: str) -> None:
         """Remove a tenant and everything it has, running executions too: their workers' next append is a conflict.
 
@@ -276,6 +284,10 @@ class Executions(Protocol):
         """
         ...
 
+    async def unfinished(self, most: int) -> int:
+        """How many executions have not ended; counted up to ``most``."""
+        ...
+
     async def outcome(self, execution_id: str) -> Outcome | None:
         """How an execution ended; ``None`` while it has not."""
         ...
@@ -455,7 +467,7 @@ class BlobStore(Protocol):
     """Bytes by reference. It is the core's :class:`~orchestrator_core.Blobs` and a little more."""
 
     async def put(self, data: bytes, *, media_type: str = "application/octet-stream") -> str:
-        """Keep bytes; the same bytes of the same media type have the same reference."""
+        """Keep bytes; the same bytes of the same media type have the same reference, and are as new again."""
         ...
 
     async def get(self, reference: str) -> bytes:
@@ -468,6 +480,10 @@ class BlobStore(Protocol):
 
     async def info(self, reference: str) -> Blob | None:
         """What is known about them."""
+        ...
+
+    async def prune(self, put_before: float, *, limit: int = 50) -> int:
+        """Remove up to ``limit`` of those that were put last before a time. Returns how many."""
         ...
 
     async def delete(self, reference: str) -> bool:

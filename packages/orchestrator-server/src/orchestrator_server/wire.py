@@ -67,6 +67,11 @@ class Text:
         """Characters that a transaction has to carry."""
         return len(self.data) + sum(len(text) for _, text in self.large)
 
+    @property
+    def weight(self) -> int:
+        """Bytes that it takes where it is kept, without its large values."""
+        return len(self.data.encode())
+
 
 @attrs.frozen
 class Encoded:

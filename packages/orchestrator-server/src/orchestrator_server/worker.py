@@ -515,6 +515,7 @@ class Worker:
         Raises:
             NotFound: There is no such tenant, workflow or version, or none is active.
             DocumentError: The workflow cannot run here, or what was given does not fit it.
+            StorageFull, TooMany: The tenant has as much as it may.
             Unavailable: The database does not answer.
         """
         if isinstance(workflow, str):
@@ -527,13 +528,14 @@ class Worker:
         new = NewExecution(event, idempotency_key, fingerprint, parent=parent)
         store = await self._realms.store(tenant)
         follower = Follower(0 if here else 1, responders(realm.plan(workflow, event.start)))
-        if here:
-            driver = realm.driver(workflow, event, 1)
-            follower.driver, follower.away = driver, False
-            self._followers[event.execution_id] = follower
-            created = await self._run_here(realm, store, driver, new)
-        else:
-            created = await store.executions.create(new)
+        async with self._realms.place(tenant):
+            if here:
+                driver = realm.driver(workflow, event, 1)
+                follower.driver, follower.away = driver, False
+                self._followers[event.execution_id] = follower
+                created = await self._run_here(realm, store, driver, new)
+            else:
+                created = await store.executions.create(new)
         if not created.new:
             return await self._handle(tenant, created, workflow)
         self._followers[event.execution_id] = follower

@@ -79,7 +79,7 @@ async def call_webhook(call: Call) -> Response:
     workflow = await services.realms.workflow(store.tenant, found.hook.workflow, found.hook.version)
     realm = await services.realms.for_execution(store.tenant, workflow)
     signed = await _let_in(services, realm, config, headers, body)
-    payload = await _payload(request, store, found, headers, body)
+    payload = await _payload(call, store, found, headers, body)
     key = await _idempotency_key(realm, config, headers, payload)
     scope = f"{found.hook.method} {found.hook.path}"
     stored: str | None = None if key is None else stored_key("hook", scope, key)
@@ -210,11 +210,9 @@ def _headers(request: Request) -> dict[str, str]:
     return found
 
 
-async def _payload(
-    request: Request, store: TenantStore, found: _Found, headers: Mapping[str, str], body: bytes
-) -> Json:
-    config = found.hook.config
-    content = await _content(request, store, body)
+async def _payload(call: Call, store: TenantStore, found: _Found, headers: Mapping[str, str], body: bytes) -> Json:
+    request, config = call.request, found.hook.config
+    content = await _content(call, store, body)
     if config.get("payload", "body") == "body":
         return content
     auth = config.get("auth") or {}
@@ -233,9 +231,9 @@ async def _payload(
     }
 
 
-async def _content(request: Request, store: TenantStore, body: bytes) -> Json:
+async def _content(call: Call, store: TenantStore, body: bytes) -> Json:
     """The body as data: JSON and forms are read, texts are texts, other bytes are kept as a blob. Nothing is opened."""
-    media = media_type(request)
+    media = media_type(call.request)
     if not body:
         return None
     if is_json(media) or not media:
@@ -243,6 +241,7 @@ async def _content(request: Request, store: TenantStore, body: bytes) -> Json:
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
+        await call.services.realms.check_storage(store.tenant)
         reference = await store.blobs.put(body, media_type=media or "application/octet-stream")
         return {"blob": reference, "media_type": media, "size": len(body)}
     if media == "application/x-www-form-urlencoded":

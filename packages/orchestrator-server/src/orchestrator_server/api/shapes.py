@@ -310,13 +310,20 @@ class LimitsBody:
     """What a tenant may use; `null`: as much as there is."""
 
     running: int | None = setting(default=None, description="Executions that are worked on at one time.")
+    queued: int | None = setting(
+        default=None, description="Executions that have not ended; beyond it none is accepted (429)."
+    )
+    storage: int | None = setting(
+        default=None, description="Bytes that are kept; beyond it no execution and no blob is accepted (507)."
+    )
 
 
 @attrs.frozen
 class RetentionBody:
-    """How long what has ended is kept; `null`: for ever."""
+    """How long what is over is kept; `null`: for ever."""
 
     executions: Duration | None = setting(default=None, description="Past executions, from their end on.")
+    blobs: Duration | None = setting(default=None, description="Blobs, from when they were put last.")
 
 
 @attrs.frozen
@@ -342,7 +349,7 @@ class TenantChange:
 
 @attrs.frozen
 class TenantBody:
-    """A tenant."""
+    """A tenant. `size` is how many bytes it kept when that was measured last; tenants without a limit on it are not measured."""
 
     id: str
     name: str
@@ -350,6 +357,7 @@ class TenantBody:
     retention: RetentionBody
     settings: Mapping[str, Json]
     created_at: str | None
+    size: int | None
 
 
 @attrs.frozen

@@ -121,23 +121,26 @@ async def _tenant(call: Call) -> Tenant:
 
 
 def _limits(given: LimitsBody) -> Limits:
-    if given.running is not None and given.running < 1:
-        raise Problem(422, "invalid_document", "limits.running must be 1 or more, or null for no limit")
-    return Limits(running=given.running)
+    limits = attrs.asdict(given)
+    for name, value in limits.items():
+        if value is not None and not 1 <= value < 2**63:
+            raise Problem(422, "invalid_document", f"limits.{name} must be 1 or more, or null for no limit")
+    return Limits(**limits)
 
 
 def _retention(given: RetentionBody) -> Retention:
-    return Retention(executions=given.executions)
+    return Retention(executions=given.executions, blobs=given.blobs)
 
 
 def _body(tenant: Tenant) -> dict[str, Json]:
     return {
         "id": tenant.id,
         "name": tenant.name,
-        "limits": {"running": tenant.limits.running},
-        "retention": {"executions": tenant.retention.executions},
+        "limits": attrs.asdict(tenant.limits),
+        "retention": attrs.asdict(tenant.retention),
         "settings": dict(tenant.settings),
         "created_at": format_time(tenant.created_at),
+        "size": tenant.size,
     }
 
 

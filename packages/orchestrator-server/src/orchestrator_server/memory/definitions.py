@@ -245,7 +245,7 @@ class BlobStore(Part):
     async def put(self, data: bytes, *, media_type: str = "application/octet-stream") -> str:
         reference = blob_reference(data, media_type)
         blob = Blob(reference, media_type, len(data), self._bound.now())
-        self._bound.data.blobs.setdefault(reference, (blob, bytes(data)))
+        self._bound.data.blobs[reference] = (blob, bytes(data))
         return reference
 
     async def get(self, reference: str) -> bytes:
@@ -257,6 +257,13 @@ class BlobStore(Part):
     async def info(self, reference: str) -> Blob | None:
         found = self._bound.data.blobs.get(check_text(reference, "reference"))
         return None if found is None else found[0]
+
+    async def prune(self, put_before: float, *, limit: int = 50) -> int:
+        every = sorted((blob.created_at, reference) for reference, (blob, _) in self._bound.data.blobs.items())
+        old = [reference for at, reference in every if at < put_before][:limit]
+        for reference in old:
+            del self._bound.data.blobs[reference]
+        return len(old)
 
     async def delete(self, reference: str) -> bool:
         return self._bound.data.blobs.pop(check_text(reference, "reference"), None) is not None

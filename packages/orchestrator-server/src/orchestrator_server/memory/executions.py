@@ -71,6 +71,10 @@ class Executions(Part):
         shown = tuple(row for _, _, row in rows[: query.limit])
         return Page(shown, cursor_of(query, shown[-1]) if len(rows) > query.limit else None)
 
+    async def unfinished(self, most: int) -> int:
+        every = self._bound.data.executions.values()
+        return min(most, sum(execution.row.status in _UNFINISHED for execution in every))
+
     async def outcome(self, execution_id: str) -> Outcome | None:
         execution = self._bound.data.executions.get(check_execution_id(execution_id))
         if execution is None:

@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 import anyio
 import attrs
 
+from orchestrator_core.codec import unstructure
+from orchestrator_server import wire
 from orchestrator_server.errors import Exists, NotFound
 from orchestrator_server.memory.world import Data, Execution, World
 from orchestrator_server.records import (
@@ -48,7 +50,17 @@ class Tenants:
 
     async def update(self, tenant: Tenant) -> None:
         data = self._world.data(check_id(tenant.id, "tenant"))
-        data.tenant = attrs.evolve(tenant, created_at=data.tenant.created_at)
+        data.tenant = attrs.evolve(tenant, created_at=data.tenant.created_at, size=data.tenant.size)
+
+    async def measure(self, tenant_id: str) -> int:
+        data = self._world.data(check_id(tenant_id, "tenant"))
+        size = sum(blob.size for blob, _ in data.blobs.values())
+        for execution in data.executions.values():
+            size += sum(len(text.encode()) for text in execution.events)
+            if execution.outcome is not None:
+                size += len(wire.to_text(unstructure(execution.outcome)).encode())
+        data.tenant = attrs.evolve(data.tenant, size=size)
+        return size
 
     async def delete(self, tenant_id: str) -> None:
         self._world.data(check_id(tenant_id, "tenant"))

@@ -7,6 +7,7 @@ security, and the schema, for this transaction only; on SQLite there is nothing 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -25,7 +26,7 @@ from orchestrator_server.sql.faults import translated
 from orchestrator_server.sql.hop import Reply, Threads
 from orchestrator_server.sql.writer import Accept, Append, Lane, PostgresLane, SqliteLane, Work
 
-__all__ = ["QUEUE_ROLE", "SYSTEM", "TENANT_ROLE", "Database", "Scope", "make_engine", "shown"]
+__all__ = ["QUEUE_ROLE", "SYSTEM", "TENANT_ROLE", "Database", "Scope", "make_engine", "make_private", "shown"]
 
 Value = TypeVar("Value")
 
@@ -179,6 +180,7 @@ def make_engine(url: URL) -> sa.Engine:
         engine = sa.create_engine(
             url, connect_args={"timeout": _BUSY, "check_same_thread": False}, pool_size=4, max_overflow=16
         )
+        event.listen(engine, "do_connect", _before_sqlite_connects)
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
         return engine
@@ -191,6 +193,22 @@ def make_engine(url: URL) -> sa.Engine:
         event.listen(engine, "connect", _on_postgresql_connect)
         return engine
     raise Invalid(f"database: {url.get_backend_name()!r} is not supported: use sqlite or postgresql")
+
+
+def _before_sqlite_connects(*told: Any) -> None:
+    make_private(str(told[2][0]))
+
+
+def make_private(file: str) -> None:
+    """Make a file that nobody else may read, from its first byte on, where there is none; what is there stays as it is.
+
+    What SQLite makes beside a database (``-wal``, ``-shm``) has the mode of the database.
+    """
+    if file.startswith("file:"):
+        return  # an address with parameters of its own
+    # Where it cannot be made, SQLite says why.
+    with contextlib.suppress(OSError):
+        os.close(os.open(file, os.O_RDONLY | os.O_CREAT, 0o600))
 
 
 def _on_sqlite_connect(connection: sqlite3.Connection, record: object) -> None:  # noqa: ARG001 - SQLAlchemy's signature

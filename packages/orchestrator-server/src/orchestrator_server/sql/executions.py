@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -32,6 +31,7 @@ from orchestrator_server.records import (
 from orchestrator_server.sql import statements
 from orchestrator_server.sql.bound import Bound
 from orchestrator_server.sql.hop import Reply
+from orchestrator_server.sql.lists import page_of
 from orchestrator_server.sql.statements import by_index, execution_row, loader
 from orchestrator_server.sql.tables import (
     executions,
@@ -79,25 +79,32 @@ class Executions:
 
     async def list(self, query: ExecutionQuery) -> Page:
         place = place_of(query)
-        down = query.sort.startswith("-")
-        # A stretch of an index for each status: what is asked for of several is merged, not filtered.
-        statuses: Sequence[str | None] = sorted({*query.statuses}) or [None]
-        if query.sort.endswith("finished_at"):
-            statuses = [status for status in statuses if status not in _UNFINISHED]  # none of them has that time
-        wanted = [_page(self._bound.tenant, query, place, status) for status in statuses]
+        wanted = page_of(self._bound.tenant, query, place, sqlite=self._bound.home.database.is_sqlite)
+        if wanted is None:
+            return Page(())
 
-        def work(connection: Connection) -> Sequence[ExecutionRow]:
+        def work(connection: Connection) -> Sequence[Any]:
             by_index(connection)
-            pages = [[execution_row(row) for row in connection.execute(statement)] for statement in wanted]
-            return [*heapq.merge(*pages, key=key, reverse=down)]
+            return connection.execute(wanted).all()
 
-        def key(row: ExecutionRow) -> tuple[float, str]:
-            at = row.created_at if query.sort.endswith("created_at") else row.finished_at
-            return at or 0.0, row.id
+        def key(row: Any) -> tuple[float, str]:
+            return (row.created_at if query.sort.endswith("created_at") else row.finished_at), row.id
 
-        rows = await self._bound.read(work)
+        found = sorted(await self._bound.read(work), key=key, reverse=query.sort.startswith("-"))
+        rows = [ExecutionRow(*row) for row in found[: query.limit + 1]]
         shown = tuple(rows[: query.limit])
         return Page(shown, cursor_of(query, shown[-1]) if len(rows) > query.limit else None)
+
+    async def unfinished(self, most: int) -> int:
+        mine = (executions.c.tenant == self._bound.tenant, executions.c.status.in_(_UNFINISHED))
+        some = sa.select(sa.literal(1)).where(*mine).limit(most).subquery()
+        wanted = sa.select(sa.func.count()).select_from(some)
+
+        def work(connection: Connection) -> int:
+            by_index(connection)
+            return int(connection.execute(wanted).scalar_one())
+
+        return await self._bound.read(work)
 
     async def outcome(self, execution_id: str) -> Outcome | None:
         tenant, where = self._bound.tenant, self._one(execution_id)
@@ -116,6 +123,7 @@ class Executions:
         tenant = self._bound.tenant
 
         def work(connection: Connection) -> int:
+            by_index(connection)
             old = (
                 sa.select(executions.c.id)
                 .where(executions.c.tenant == tenant, executions.c.finished_at < finished_before)
@@ -130,25 +138,6 @@ class Executions:
         check_execution_id(execution_id)
         tenant = self._bound.tenant
         return await self._bound.write(lambda connection: forget(connection, tenant, [execution_id])) == 1
-
-
-def _page(tenant: str, query: ExecutionQuery, place: tuple[float, str] | None, status: str | None) -> Any:
-    at = executions.c.created_at if query.sort.endswith("created_at") else executions.c.finished_at
-    down = query.sort.startswith("-")
-    statement = sa.select(executions).where(executions.c.tenant == tenant, at.is_not(None))
-    if query.workflow is not None:
-        statement = statement.where(executions.c.workflow == query.workflow)
-    if status is not None:
-        statement = statement.where(executions.c.status == status)
-    if query.since is not None:
-        statement = statement.where(at >= query.since)
-    if query.before is not None:
-        statement = statement.where(at < query.before)
-    if place is not None:
-        row = sa.tuple_(at, executions.c.id)
-        statement = statement.where(row < place if down else row > place)
-    order = (at.desc(), executions.c.id.desc()) if down else (at, executions.c.id)
-    return statement.order_by(*order).limit(query.limit + 1)
 
 
 def forget(connection: Connection, tenant: str, ids: Sequence[str]) -> int:

@@ -220,7 +220,7 @@ class _Databases(_Common):
     async def make(self, tenant_id: str) -> None:
         def work() -> None:
             if self._system.is_sqlite:
-                folder_of(self._system.engine.url).mkdir(exist_ok=True)
+                folder_of(self._system.engine.url).mkdir(mode=0o700, exist_ok=True)
             else:
                 self._create(str(self._url(tenant_id).database))
             database = self._database(tenant_id)

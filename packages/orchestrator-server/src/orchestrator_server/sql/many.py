@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from orchestrator_server import wire
@@ -44,7 +44,9 @@ class Appended(Protocol):
     def outcome(self) -> wire.Text | None: ...
 
 
-def accept(cursor: sqlite3.Cursor, rows: Sequence[Row], keys: Sequence[tuple[str, str, NewExecution]]) -> bool:
+def accept(
+    cursor: sqlite3.Cursor, rows: Sequence[Mapping[str, Any]], keys: Sequence[tuple[str, str, NewExecution]]
+) -> bool:
     """Store new executions and their idempotency keys; ``False``: one of either is there already, and all is to be undone.
 
     Args:
@@ -52,7 +54,8 @@ def accept(cursor: sqlite3.Cursor, rows: Sequence[Row], keys: Sequence[tuple[str
         rows: The rows of ``executions``.
         keys: For those that have a key: tenant, execution, what was asked for.
     """
-    if _insert(cursor, "executions", _COLUMNS, rows, "ON CONFLICT DO NOTHING") != len(rows):
+    values = [[row[name] for name in _COLUMNS] for row in rows]
+    if _insert(cursor, "executions", _COLUMNS, values, "ON CONFLICT DO NOTHING") != len(rows):
         return False
     given = [(tenant, new.idempotency_key, execution, new.fingerprint) for tenant, execution, new in keys]
     return _insert(cursor, "idempotency", _KEY, given, "ON CONFLICT DO NOTHING") == len(given)
@@ -63,13 +66,17 @@ def move(cursor: sqlite3.Cursor, jobs: Sequence[Appended]) -> bool:
 
     Those that end are ended: their lease and their messages go.
     """
-    going = [(*job.key, job.encoded.count, job.fence, job.expected) for job in jobs if job.encoded.ended is None]
+    going: list[Row] = []
     ending: list[Row] = []
     for job in jobs:
-        ended = job.encoded.ended
-        if ended is not None:
+        ended, weight = job.encoded.ended, job.encoded.text.weight
+        if job.outcome is not None:
+            weight += job.outcome.weight
+        moved = (*job.key, job.encoded.count, job.fence, job.expected, weight)
+        if ended is None:
+            going.append(moved)
+        else:
             code = ended.error.code if ended.error is not None else None
-            moved = (*job.key, job.encoded.count, job.fence, job.expected)
             ending.append((*moved, ended.status.value, ended.at, code))
     if _update(cursor, _GO_ON, going) + _update(cursor, _END, ending) != len(jobs):
         return False
@@ -78,11 +85,11 @@ def move(cursor: sqlite3.Cursor, jobs: Sequence[Appended]) -> bool:
     return True
 
 
-_MOVE = "seq = e.seq + v.column3, fence = v.column4, claims = 0"
+_MOVE = "seq = e.seq + v.column3, fence = v.column4, claims = 0, size = e.size + v.column6"
 _FITS = "FROM (VALUES {}) AS v WHERE e.tenant = v.column1 AND e.id = v.column2 AND e.seq = v.column5 AND e.fence <= v.column4"
 _GO_ON = f"UPDATE executions AS e SET {_MOVE} {_FITS}"  # noqa: S608 - constants
 _END = (
-    f"UPDATE executions AS e SET {_MOVE}, status = v.column6, finished_at = v.column7, error_code = v.column8, "  # noqa: S608 - constants
+    f"UPDATE executions AS e SET {_MOVE}, status = v.column7, finished_at = v.column8, error_code = v.column9, "  # noqa: S608 - constants
     f"worker = NULL, wake_at = NULL {_FITS}"
 )
 # CROSS: the few executions are looked up among the messages, however many there are.

@@ -29,6 +29,7 @@ from orchestrator_server.sql.tables import (
 
 __all__ = [
     "APPEND",
+    "FIELDS",
     "JOURNAL_COLUMNS",
     "by_index",
     "create",
@@ -56,7 +57,7 @@ WITH given AS MATERIALIZED (
     AS g (id, seq, number, fence, data, refs)
   ORDER BY id
 ), moved AS (
-  UPDATE executions AS e SET seq = e.seq + g.number, fence = g.fence, claims = 0
+  UPDATE executions AS e SET seq = e.seq + g.number, fence = g.fence, claims = 0, size = e.size + octet_length(g.data)
     FROM given AS g
     WHERE e.tenant = %s AND e.id = g.id AND e.seq = g.seq AND e.fence <= g.fence
     RETURNING e.id
@@ -110,10 +111,10 @@ def by_index(connection: Connection) -> None:
 
 def execution_row(row: Any) -> ExecutionRow:
     """A row of ``executions``."""
-    return ExecutionRow(**{name: row._mapping[name] for name in _FIELDS})  # noqa: SLF001 - SQLAlchemy's public name
+    return ExecutionRow(**{name: row._mapping[name] for name in FIELDS})  # noqa: SLF001 - SQLAlchemy's public name
 
 
-_FIELDS = tuple(column.name for column in executions.c if column.name != "tenant")
+FIELDS = tuple(column.name for column in executions.c if column.name not in {"tenant", "size"})
 
 
 def judge(connection: Connection, job: Appended) -> bool:
@@ -159,6 +160,7 @@ def _begun(job: Appended) -> dict[str, Any]:
         "fence": job.fence,
         "claims": 0,
         "queued": False,
+        "size": job.encoded.text.weight,
     }
 
 
@@ -200,7 +202,10 @@ def store_large(connection: Connection, tenant: str, execution: str, text: wire.
     """Store large values that the tenant does not have yet, and note who uses them."""
     if not text.large:
         return
-    rows = [{"tenant": tenant, "hash": digest, "data": data} for digest, data in sorted(text.large)]
+    rows = [
+        {"tenant": tenant, "hash": digest, "data": data, "size": len(data.encode())}
+        for digest, data in sorted(text.large)
+    ]
     statement = insert(connection, payloads)
     if connection.dialect.name == "sqlite":
         statement = statement.on_conflict_do_nothing()
@@ -220,7 +225,9 @@ def finish(connection: Connection, job: Appended) -> None:
     if ended is None:
         return
     mine = (executions.c.tenant == tenant, executions.c.id == execution)
-    connection.execute(sa.update(executions).where(*mine).values(**_ended(ended), worker=None, wake_at=None))
+    weight = job.outcome.weight if job.outcome is not None else 0
+    values = {**_ended(ended), "worker": None, "wake_at": None, "size": executions.c.size + weight}
+    connection.execute(sa.update(executions).where(*mine).values(values))
     connection.execute(sa.delete(inbox).where(inbox.c.tenant == tenant, inbox.c.execution == execution))
     store_outcome(connection, tenant, execution, job.outcome)
 
@@ -254,7 +261,7 @@ def extras(connection: Connection, job: Appended) -> None:
         connection.execute(sa.delete(inbox).where(*mine, *found))
 
 
-def row_of(tenant: str, new: NewExecution, encoded: wire.Encoded) -> dict[str, Any]:
+def row_of(tenant: str, new: NewExecution, encoded: wire.Encoded, outcome: wire.Text | None) -> dict[str, Any]:
     """The row of a new execution, but for when it is due."""
     event, ended = new.event, encoded.ended
     held = new.worker is not None
@@ -274,6 +281,7 @@ def row_of(tenant: str, new: NewExecution, encoded: wire.Encoded) -> dict[str, A
         "worker": new.worker,
         "wake_at": None,
         "queued": True,
+        "size": encoded.text.weight + (outcome.weight if outcome is not None else 0),
     }
     return row if ended is None else {**row, **_ended(ended), "worker": None}
 
@@ -313,7 +321,7 @@ def create(
         made = connection.execute(insert(connection, idempotency).values(given).on_conflict_do_nothing())
         if made.rowcount != 1:
             return _known(connection, tenant, new.idempotency_key, execution_id)
-    values, seconds = row_of(tenant, new, encoded), wakes_in(new, encoded)
+    values, seconds = row_of(tenant, new, encoded, outcome), wakes_in(new, encoded)
     if seconds is not None:
         values["wake_at"] = now() + seconds
     statement = insert(connection, executions).values(values).on_conflict_do_nothing()

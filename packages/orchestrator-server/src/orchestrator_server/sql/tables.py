@@ -33,6 +33,7 @@ __all__ = [
     "inbox",
     "journal",
     "keys",
+    "list_index",
     "metadata",
     "now",
     "outcomes",
@@ -113,6 +114,7 @@ tenants = Table(
     Column("retention", Text, nullable=False),
     Column("settings", Text, nullable=False),
     Column("created_at", _time(), nullable=False),
+    Column("size", BigInteger),
 )
 
 keys = Table(
@@ -231,6 +233,7 @@ blobs = Table(
     Column("size", BigInteger, nullable=False),
     Column("created_at", _time(), nullable=False),
     Column("data", LargeBinary, nullable=False),
+    Index(None, "tenant", "created_at"),
 )
 
 # Narrow on purpose: every append changes a row, and every list reads some. Outputs and records stand in `outcomes`.
@@ -252,6 +255,8 @@ executions = Table(
     Column("worker", Text),
     Column("wake_at", _time()),
     Column("queued", Boolean, nullable=False),
+    # Bytes of its events and its outcome, without large values: no list shows them, a tenant's size is their sum.
+    Column("size", BigInteger, nullable=False, server_default="0"),
     # Room for the next version of a row on its own page: an append then touches no index.
     postgresql_with={"fillfactor": 70},
 )
@@ -260,12 +265,25 @@ _HELD = executions.c.worker.is_not(None)
 _ENDED = executions.c.finished_at.is_not(None)
 Index("ix_executions_due", executions.c.tenant, executions.c.wake_at, sqlite_where=_DUE, postgresql_where=_DUE)
 Index("ix_executions_held", executions.c.worker, executions.c.tenant, sqlite_where=_HELD, postgresql_where=_HELD)
-for _columns in ((), ("workflow",), ("status",), ("workflow", "status")):
-    _name = "_".join(_columns) or "all"
-    _head = [executions.c.tenant, *(executions.c[column] for column in _columns)]
-    Index(f"ix_executions_{_name}_created", *_head, executions.c.created_at, executions.c.id)
+
+
+def list_index(at: str, *, workflow: bool, status: bool) -> str:
+    """The name of the index in which a list of executions is one stretch: sorted by a time, of one workflow, of one status."""
+    filters = (["workflow"] if workflow else []) + (["status"] if status else [])
+    return f"ix_executions_{'_'.join(filters) or 'all'}_{at.removesuffix('_at')}"
+
+
+for _workflow, _status in ((False, False), (True, False), (False, True), (True, True)):
+    _head = [executions.c.tenant]
+    _head += ([executions.c.workflow] if _workflow else []) + ([executions.c.status] if _status else [])
     Index(
-        f"ix_executions_{_name}_finished",
+        list_index("created_at", workflow=_workflow, status=_status),
+        *_head,
+        executions.c.created_at,
+        executions.c.id,
+    )
+    Index(
+        list_index("finished_at", workflow=_workflow, status=_status),
         *_head,
         executions.c.finished_at,
         executions.c.id,
@@ -302,6 +320,8 @@ payloads = Table(
     _tenant(),
     Column("hash", _bytewise(64), primary_key=True),
     Column("data", Text, nullable=False),
+    Column("size", BigInteger, nullable=False, server_default="0"),
+    Index(None, "tenant", "size"),  # behind the data: reading it from the row would read them
 )
 
 payload_uses = Table(

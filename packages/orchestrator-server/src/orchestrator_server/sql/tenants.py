@@ -13,9 +13,10 @@ from orchestrator_core.codec import make_converter, unstructure
 from orchestrator_server import wire
 from orchestrator_server.errors import Exists, NotFound
 from orchestrator_server.records import Key, Limits, Retention, Tenant, check_id
+from orchestrator_server.sql.bound import Home
 from orchestrator_server.sql.database import SYSTEM, Database
 from orchestrator_server.sql.statements import database_time, insert
-from orchestrator_server.sql.tables import keys, tenants
+from orchestrator_server.sql.tables import blobs, executions, keys, payloads, tenants
 
 __all__ = ["Isolation", "Keys", "Tenants", "limits_of"]
 
@@ -24,7 +25,7 @@ _converter = make_converter()
 
 
 class Isolation(Protocol):
-    """Makes and removes what a tenant needs in databases."""
+    """Makes, finds and removes what a tenant needs in databases."""
 
     async def make(self, tenant_id: str) -> None:
         """Make the tenant's home. Doing it again changes nothing."""
@@ -36,6 +37,10 @@ class Isolation(Protocol):
 
     async def tidy(self, tenant_id: str) -> None:
         """Remove what others had in use as long as the tenant was known: nothing that holds data."""
+        ...
+
+    async def home_or_none(self, tenant_id: str) -> Home | None:
+        """Where the tenant is, if there is one."""
         ...
 
 
@@ -80,6 +85,23 @@ class Tenants:
         if await self._system.write(SYSTEM, lambda connection: connection.execute(changed).rowcount) != 1:
             raise NotFound(f"there is no tenant {tenant.id!r}")
 
+    async def measure(self, tenant_id: str) -> int:
+        home = await self._isolation.home_or_none(check_id(tenant_id, "tenant"))
+        if home is None:
+            raise NotFound(f"there is no tenant {tenant_id!r}")
+
+        def add_up(connection: Connection) -> int:
+            sums = [
+                sa.select(sa.func.coalesce(sa.func.sum(table.c.size), 0)).where(table.c.tenant == tenant_id)
+                for table in (executions, payloads, blobs)
+            ]
+            return sum(int(connection.execute(one).scalar_one()) for one in sums)
+
+        size = await home.database.read(home.scope(tenant_id), add_up)
+        noted = sa.update(tenants).where(tenants.c.id == tenant_id).values(size=size)
+        await self._system.write(SYSTEM, lambda connection: connection.execute(noted) and None)
+        return size
+
     async def delete(self, tenant_id: str) -> None:
         if await self.get(tenant_id) is None:
             raise NotFound(f"there is no tenant {tenant_id!r}")
@@ -115,6 +137,7 @@ def _tenant(row: Any) -> Tenant:
         _converter.structure(wire.from_text(row.retention), Retention),
         wire.from_text(row.settings),
         row.created_at,
+        row.size,
     )
 
 

@@ -13,7 +13,7 @@ from orchestrator_server import wire
 from orchestrator_server.errors import Conflict, NotFound
 from orchestrator_server.records import Blob, Secret, Variable, blob_reference, check_name, check_text
 from orchestrator_server.sql.bound import Bound
-from orchestrator_server.sql.statements import insert
+from orchestrator_server.sql.statements import by_index, insert
 from orchestrator_server.sql.tables import blobs, now, secrets, variables
 
 __all__ = ["BlobStore", "Secrets", "Variables"]
@@ -138,7 +138,8 @@ class BlobStore:
 
         def work(connection: Connection) -> None:
             new = insert(connection, blobs).values(created_at=now(), **values)
-            connection.execute(new.on_conflict_do_nothing())
+            fresh = {"created_at": new.excluded.created_at}
+            connection.execute(new.on_conflict_do_update(index_elements=["tenant", "reference"], set_=fresh))
 
         await self._bound.write(work)
         return reference
@@ -160,6 +161,23 @@ class BlobStore:
             return None if row is None else Blob(*row)
 
         return await self._bound.read(work)
+
+    async def prune(self, put_before: float, *, limit: int = 50) -> int:
+        old = (
+            sa.select(blobs.c.reference)
+            .where(blobs.c.tenant == self._bound.tenant, blobs.c.created_at < put_before)
+            .order_by(blobs.c.created_at)
+            .limit(limit)
+        )
+        mine = (blobs.c.tenant == self._bound.tenant, blobs.c.created_at < put_before)
+
+        def work(connection: Connection) -> int:
+            by_index(connection)
+            references = [*connection.execute(old).scalars()]
+            # The time again: what was put anew meanwhile stays.
+            return connection.execute(sa.delete(blobs).where(*mine, blobs.c.reference.in_(references))).rowcount
+
+        return await self._bound.write(work)
 
     async def delete(self, reference: str) -> bool:
         gone = sa.delete(blobs).where(*self._one(reference))

@@ -328,7 +328,7 @@ def _accept(connection: Connection, cursor: sqlite3.Cursor, accepts: Sequence[Ac
     plain = [job for job in accepts if job.plain]
     answers: list[Answer] = []
     time: float = cursor.execute(_NOW).fetchone()[0]
-    rows = [statements.row_of(job.scope.tenant, job.new, job.encoded) for job in plain]
+    rows = [statements.row_of(job.scope.tenant, job.new, job.encoded, job.outcome) for job in plain]
     for job, row in zip(plain, rows, strict=True):
         seconds = statements.wakes_in(job.new, job.encoded)
         row["wake_at"] = None if seconds is None else time + seconds
@@ -336,7 +336,7 @@ def _accept(connection: Connection, cursor: sqlite3.Cursor, accepts: Sequence[Ac
     def store() -> bool:
         keyed = [job for job in plain if job.new.idempotency_key is not None]
         keys = [(job.scope.tenant, job.new.event.execution_id, job.new) for job in keyed]
-        return many.accept(cursor, [[*row.values()] for row in rows], keys)
+        return many.accept(cursor, rows, keys)
 
     if plain and _all_or_none(cursor, store):
         many.store_events(cursor, [_first_row(job) for job in plain])
@@ -345,8 +345,8 @@ def _accept(connection: Connection, cursor: sqlite3.Cursor, accepts: Sequence[Ac
             cursor, [(job.scope.tenant, job.new.event.execution_id, *_text(outcome)) for job, outcome in ended]
         )
         for job, row in zip(plain, rows, strict=True):
-            del row["tenant"]
-            answers.append((job.reply, statements.created_of(job.scope.tenant, job.new, ExecutionRow(**row)), None))
+            shown = ExecutionRow(**{name: row[name] for name in statements.FIELDS})
+            answers.append((job.reply, statements.created_of(job.scope.tenant, job.new, shown), None))
     else:
         answers += [_work(connection, job) for job in plain]
     return answers + [_work(connection, job) for job in accepts if not job.plain]

@@ -65,7 +65,13 @@ async def refused(kind: type[OrchestratorError], call: Awaitable[Any], why: str)
 async def tenants_are_created_changed_and_listed(h: Harness) -> None:
     """A tenant is what was last said of it."""
     tenants = h.storage.tenants
-    given = Tenant("a", "Acme", Limits(running=3), Retention(executions=86400.0), {"colour": "blue", "deny": ["code"]})
+    given = Tenant(
+        "a",
+        "Acme",
+        Limits(running=3, queued=9, storage=2**40),
+        Retention(86400.0, 3600.0),
+        {"colour": "blue", "deny": ["code"]},
+    )
     made = await tenants.create(given)
     assert made.created_at > 0, "the store says when a tenant was made"
     assert await tenants.get("a") == made == attrs.evolve(given, created_at=made.created_at)
@@ -79,6 +85,60 @@ async def tenants_are_created_changed_and_listed(h: Harness) -> None:
         await tenants.create(Tenant(name))
     assert [tenant.id for tenant in await tenants.list()] == ["a", "b", "c"]
     assert [tenant.id for tenant in await tenants.list(after="a", limit=1)] == ["b"]
+
+
+async def a_tenant_is_measured(h: Harness) -> None:
+    """What a tenant keeps is added up when it is asked for, and noted; what it gives up counts no more."""
+    store, other = await h.tenant(), await h.tenant("other")
+    await other.executions.create(new("exe_a", payload="y" * 50_000))
+    measure = h.storage.tenants.measure
+    assert await measure("t") == 0
+    await store.executions.create(new("exe_a", payload="ä" * 1000))
+    first = await measure("t")
+    assert 2000 < first < 3000, "the start event counts, in bytes"
+    await store.journal.append("t", "exe_a", 1, 0, [*step(1, value="x" * 5000), ended(output="z" * 7000)])
+    after = await measure("t")
+    # The output stands in the last event and in the outcome.
+    assert first + 19_000 < after < first + 21_000
+    await store.executions.create(new("exe_b", payload="x" * 400_000))
+    await store.journal.append("t", "exe_child", 0, 0, [start("exe_child", payload="c" * 3000)])
+    with_large = await measure("t")
+    assert after + 403_000 < with_large < after + 405_000
+    reference = await store.blobs.put(b"b" * 10_000)
+    assert await measure("t") == with_large + 10_000
+    known = await h.storage.tenants.get("t")
+    assert known is not None
+    assert known.size == with_large + 10_000
+    await h.storage.tenants.update(attrs.evolve(known, name="T", size=None))
+    changed = await h.storage.tenants.get("t")
+    assert changed == attrs.evolve(known, name="T"), "a change leaves the size as it was measured"
+    await store.blobs.delete(reference)
+    for name in ("exe_b", "exe_child"):
+        assert await store.executions.delete(name)
+    assert await measure("t") == after
+    assert await store.executions.delete("exe_a")
+    assert await measure("t") == 0
+    await refused(NotFound, measure("nobody"), "an unknown tenant is not measured")
+
+
+async def old_blobs_are_pruned(h: Harness) -> None:
+    """Those that were put last before a time, oldest first, so many at a time; putting the same bytes makes them new again."""
+    blobs = (await h.tenant()).blobs
+    others = (await h.tenant("other")).blobs
+    await others.put(b"theirs")
+    references = [await blobs.put(bytes([number])) for number in range(4)]
+    await h.sleep(0.02)
+    between = await h.storage.now()
+    await h.sleep(0.02)
+    assert await blobs.put(bytes([1])) == references[1]
+    info = await blobs.info(references[1])
+    assert info is not None
+    assert info.created_at > between
+    assert await blobs.prune(between, limit=2) == 2
+    assert await blobs.prune(between, limit=2) == 1
+    assert await blobs.prune(between) == 0
+    assert [await blobs.info(reference) is not None for reference in references] == [False, True, False, False]
+    assert await others.get(await others.put(b"theirs")) == b"theirs"
 
 
 async def unknown_tenants_have_no_store(h: Harness) -> None:
@@ -494,6 +554,7 @@ async def deleting_a_tenant_leaves_nothing(h: Harness) -> None:
 
 CONTRACTS: tuple[Contract, ...] = (
     tenants_are_created_changed_and_listed,
+    a_tenant_is_measured,
     unknown_tenants_have_no_store,
     keys_are_found_by_id,
     saving_makes_versions,
@@ -506,6 +567,7 @@ CONTRACTS: tuple[Contract, ...] = (
     slots_are_dealt_with_once,
     due_schedules_come_from_every_tenant,
     blobs_are_their_bytes,
+    old_blobs_are_pruned,
     look_alike_tenants_are_apart,
     look_alike_ids_are_apart,
     no_store_takes_what_is_no_id,

@@ -378,6 +378,22 @@ async def tenants_have_limits(h: Harness) -> None:
     assert len(await h.storage.queue.claim("b", 100, LEASE)) == 2, "a new limit counts at once"
 
 
+async def unfinished_executions_are_counted(h: Harness) -> None:
+    """Those that run or wait, up to a number; the tenant's own."""
+    store, other = await h.tenant(), await h.tenant("other")
+    await other.executions.create(new("exe_a"))
+    assert await store.executions.unfinished(10) == 0
+    for number in range(5):
+        await store.executions.create(new(f"exe_{number}"))
+    mine = [claim for claim in await h.storage.queue.claim("a", 4, LEASE) if claim.tenant == "t"]
+    assert await h.storage.queue.release(mine[0], wake_in=None, waiting=True)
+    assert [await store.executions.unfinished(most) for most in (3, 5, 100)] == [3, 5, 5]
+    await store.journal.append("t", mine[1].execution_id, 1, mine[1].fence, [ended()])
+    assert await store.executions.unfinished(100) == 4
+    await store.executions.delete(mine[0].execution_id)
+    assert await store.executions.unfinished(100) == 3
+
+
 async def poison_is_quarantined(h: Harness) -> None:
     """What takes down one worker after the other is set aside; progress and an orderly release clear the count."""
     store, queue = await h.tenant(), h.storage.queue
@@ -580,6 +596,7 @@ CONTRACTS: tuple[Callable[[Harness], Awaitable[None]], ...] = (
     claims_of_one_take_turns,
     the_oldest_comes_first,
     tenants_have_limits,
+    unfinished_executions_are_counted,
     poison_is_quarantined,
     waiting_for_work_ends_when_there_is_some,
     lists_are_pages_of_an_order,
