@@ -153,12 +153,12 @@ async def test_a_process_that_was_stopped_within_a_transaction_keeps_nothing_loc
             stopped.exec_driver_sql(*place.store.executions._bound.scope.settings)
             assert stopped.exec_driver_sql("UPDATE executions SET seq = seq").rowcount == 1
             monkeypatch.undo()
-            engine.dispose()
             assert not await place.storage.queue.claim("other", 1, LEASE), "it is locked"
             await until(lambda: place.storage.queue.claim("other", 1, LEASE))
             with pytest.raises(DBAPIError, match="idle-in-transaction") as found:
                 stopped.exec_driver_sql("SELECT 1")
             assert lost(found.value), "whoever wakes up tries again"
+            stopped.invalidate()
 
 
 # --- asked to end -----------------------------------------------------------------------------------------------------
