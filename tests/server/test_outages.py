@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from engine_room import document, node, save, until
 from kill_room import BUSY, Clients, House, audit, house, noting, read_notes
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from orchestrator_core.events import AttemptStarted, ExecutionEnded, ExecutionStarted
 from orchestrator_server.records import POISON_CLAIMS, POISONED, NewExecution
@@ -144,16 +144,21 @@ async def test_a_process_that_was_stopped_within_a_transaction_keeps_nothing_loc
 ) -> None:
     """PostgreSQL ends a session that does nothing in a transaction, long before a lease of the default length is over."""
     assert Settings().lease / 2 > database._IDLE_IN_TRANSACTION
-    monkeypatch.setattr(database, "_IDLE_IN_TRANSACTION", 1)
     async with house(tmp_path, migrated(postgresql_server, "locked")) as place:
         await _create(place, "exe_a", "naps", 1)
-        with place.storage._system.engine.connect() as stopped:
-            stopped.exec_driver_sql("UPDATE executions SET seq = seq")
+        engine = place.storage._system.engine
+        engine.dispose()
+        monkeypatch.setattr(database, "_IDLE_IN_TRANSACTION", 2)
+        with engine.connect() as stopped:
+            stopped.exec_driver_sql(*place.store.executions._bound.scope.settings)
+            assert stopped.exec_driver_sql("UPDATE executions SET seq = seq").rowcount == 1
+            monkeypatch.undo()
             assert not await place.storage.queue.claim("other", 1, LEASE), "it is locked"
             await until(lambda: place.storage.queue.claim("other", 1, LEASE))
-            with pytest.raises(OperationalError, match="idle-in-transaction") as found:
+            with pytest.raises(DBAPIError, match="idle-in-transaction") as found:
                 stopped.exec_driver_sql("SELECT 1")
             assert lost(found.value), "whoever wakes up tries again"
+            stopped.invalidate()
 
 
 # --- asked to end -----------------------------------------------------------------------------------------------------
