@@ -73,7 +73,11 @@ MATRIX: dict[str, tuple[str, str | None]] = {
     "DELETE /variables/{name}": ("tenant", "editor"),
     "GET /schedules": ("tenant", "viewer"),
     "GET /schedules/{schedule_id}": ("tenant", "viewer"),
+    "POST /schedules": ("tenant", "editor"),
+    "PUT /schedules/{schedule_id}": ("tenant", "editor"),
     "PATCH /schedules/{schedule_id}": ("tenant", "operator"),
+    "DELETE /schedules/{schedule_id}": ("tenant", "editor"),
+    "GET /schedules/{schedule_id}/slots": ("tenant", "viewer"),
     "GET /nodes": ("tenant", "viewer"),
     "GET /nodes/{name}": ("tenant", "viewer"),
     "ANY /hooks/{tenant}/{path}": ("public", None),
@@ -91,6 +95,8 @@ BODIES: dict[str, Any] = {
     "POST /executions/{execution_id}/signals/{name}": {"path": "a"},
     "PUT /secrets/{name}": {"value": "x"},
     "PUT /variables/{name}": {"value": 1},
+    "POST /schedules": {"workflow": "w", "spec": {"every": "1h"}},
+    "PUT /schedules/{schedule_id}": {"workflow": "w", "spec": {"every": "1h"}},
     "PATCH /schedules/{schedule_id}": {"enabled": True},
 }
 # What shows nothing of a tenant but what it asks for itself: a foreign id is made, changed or listed as one's own.

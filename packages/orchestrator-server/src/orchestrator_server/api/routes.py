@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator_server.api import executions, hooks, shapes, system, tenants, values, workflows
+from orchestrator_server.api import executions, hooks, schedules, shapes, system, tenants, values, workflows
 from orchestrator_server.api.table import Param, Route, flag, number, one_of, text, time_of
 
 __all__ = ["ROUTES"]
@@ -320,26 +320,70 @@ ROUTES: tuple[Route, ...] = (
         answer=shapes.VariableBody,
     ),
     Route("DELETE", "/variables/{name}", values.delete_variable, "Remove a variable", "tenant", "editor", status=204),
-    Route("GET", "/schedules", values.list_schedules, "List schedules", "tenant", "viewer", answer=shapes.ScheduleList),
+    # --- schedules
+    Route(
+        "GET", "/schedules", schedules.list_schedules, "List schedules", "tenant", "viewer", answer=shapes.ScheduleList
+    ),
+    Route(
+        "POST",
+        "/schedules",
+        schedules.create_schedule,
+        "Make a schedule",
+        "tenant",
+        "editor",
+        body=shapes.ScheduleRequest,
+        answer=shapes.ScheduleBody,
+        status=201,
+    ),
     Route(
         "GET",
         "/schedules/{schedule_id}",
-        values.get_schedule,
+        schedules.get_schedule,
         "Read a schedule",
         "tenant",
         "viewer",
         answer=shapes.ScheduleBody,
     ),
     Route(
-        "PATCH",
+        "PUT",
         "/schedules/{schedule_id}",
-        values.change_schedule,
-        "Switch a schedule on or off",
+        schedules.update_schedule,
+        "Change a schedule",
         "tenant",
-        "operator",
+        "editor",
         body=shapes.ScheduleRequest,
         answer=shapes.ScheduleBody,
     ),
+    Route(
+        "PATCH",
+        "/schedules/{schedule_id}",
+        schedules.change_schedule,
+        "Switch a schedule on or off",
+        "tenant",
+        "operator",
+        body=shapes.ScheduleChange,
+        answer=shapes.ScheduleBody,
+    ),
+    Route(
+        "DELETE",
+        "/schedules/{schedule_id}",
+        schedules.delete_schedule,
+        "Delete a schedule",
+        "tenant",
+        "editor",
+        status=204,
+    ),
+    Route(
+        "GET",
+        "/schedules/{schedule_id}/slots",
+        schedules.list_slots,
+        "List the latest slots of a schedule",
+        "tenant",
+        "viewer",
+        answer=shapes.SlotList,
+        query=(number("limit", "How many.", least=1, most=1000, default=100),),
+    ),
+    # --- node types
     Route("GET", "/nodes", values.list_node_types, "List node types", "tenant", "viewer", answer=shapes.NodeTypeList),
     Route(
         "GET",

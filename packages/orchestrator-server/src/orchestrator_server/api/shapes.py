@@ -38,12 +38,16 @@ __all__ = [
     "RetentionBody",
     "RetryRequest",
     "ScheduleBody",
+    "ScheduleChange",
     "ScheduleList",
     "ScheduleRequest",
+    "ScheduleSpec",
     "SecretBody",
     "SecretList",
     "SecretRequest",
     "SignalRequest",
+    "SlotBody",
+    "SlotList",
     "Started",
     "Status",
     "TenantBody",
@@ -454,7 +458,52 @@ class VariableList:
 
 
 @attrs.frozen
+class ScheduleSpec:
+    """When a schedule made by hand starts its workflow, and with what: as the settings of a `schedule` node, and more."""
+
+    cron: str | None = setting(
+        default=None,
+        description="Five fields: minute, hour, day of month, month, day of week (0 or 7 is Sunday).",
+        examples=["0 9 * * MON-FRI"],
+    )
+    every: Duration | None = setting(default=None, description="Or a fixed interval.", examples=["15m"])
+    at: str | None = setting(
+        default=None,
+        description="Or once, at an ISO 8601 time; without an offset it is read in `timezone`.",
+        examples=["2027-01-01T00:00:00"],
+    )
+    timezone: str = setting(
+        default="UTC",
+        description="The time zone (IANA name) in which `cron` and `at` are read.",
+        examples=["Europe/Berlin"],
+    )
+    overlap: Literal["skip", "buffer_one", "allow", "cancel_other"] = setting(
+        default="skip", description="What happens to a start while the last execution still runs."
+    )
+    catch_up: Duration = setting(
+        default=Duration(600.0),
+        description="How far back starts are made up for that were missed while no scheduler ran.",
+    )
+    payload: Json = setting(
+        default=None, description="What starts the executions; left out or `null`: `{slot, schedule}`."
+    )
+    start: str | None = setting(default=None, description="The trigger that starts them, where there are several.")
+
+
+@attrs.frozen
 class ScheduleRequest:
+    """A schedule that is made by hand, as a whole."""
+
+    workflow: str = setting(description="Which workflow it starts: the version that is active then.")
+    spec: ScheduleSpec = setting(description="When, and with what.")
+    id: str | None = setting(
+        default=None, description="1 to 64 of the characters A-Z a-z 0-9 _ -; one is made up unless given."
+    )
+    enabled: bool = setting(default=True, description="Whether it starts executions.")
+
+
+@attrs.frozen
+class ScheduleChange:
     """What to change of a schedule."""
 
     enabled: bool = setting(description="Whether it starts executions.")
@@ -462,11 +511,11 @@ class ScheduleRequest:
 
 @attrs.frozen
 class ScheduleBody:
-    """A schedule of a workflow's active version: `node` says which trigger."""
+    """A schedule: `node` says which trigger of the active version it is of; `null`: it was made by hand."""
 
     id: str
     workflow: str
-    node: str
+    node: str | None
     spec: Mapping[str, Json]
     enabled: bool
     next_at: str | None
@@ -477,6 +526,21 @@ class ScheduleList:
     """The schedules of the tenant, by id."""
 
     schedules: tuple[ScheduleBody, ...]
+
+
+@attrs.frozen
+class SlotBody:
+    """One instant of a schedule that was dealt with; `execution_id` is `null` where it was left out."""
+
+    at: str
+    execution_id: str | None
+
+
+@attrs.frozen
+class SlotList:
+    """The latest slots of a schedule, newest first."""
+
+    slots: tuple[SlotBody, ...]
 
 
 @attrs.frozen
