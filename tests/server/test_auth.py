@@ -64,6 +64,7 @@ MATRIX: dict[str, tuple[str, str | None]] = {
     "POST /executions/{execution_id}/cancel": ("tenant", "operator"),
     "POST /executions/{execution_id}/retry": ("tenant", "operator"),
     "POST /executions/{execution_id}/signals/{name}": ("tenant", "operator"),
+    "POST /executions/{execution_id}/approvals": ("tenant", "operator"),
     "GET /secrets": ("tenant", "editor"),
     "PUT /secrets/{name}": ("tenant", "editor"),
     "DELETE /secrets/{name}": ("tenant", "editor"),
@@ -81,6 +82,8 @@ MATRIX: dict[str, tuple[str, str | None]] = {
     "GET /nodes": ("tenant", "viewer"),
     "GET /nodes/{name}": ("tenant", "viewer"),
     "ANY /hooks/{tenant}/{path}": ("public", None),
+    "GET /approvals/{token}": ("public", None),  # the link itself is the credential
+    "POST /approvals/{token}": ("public", None),
     "GET /health": ("public", None),
     "GET /ready": ("public", None),
     "GET /metrics": ("public", None),  # asks for an operator's key itself, unless the settings say otherwise
@@ -93,6 +96,7 @@ BODIES: dict[str, Any] = {
     "POST /tenants": {"id": "fresh"},
     "PATCH /tenants/{tenant_id}": {"name": "x"},
     "POST /executions/{execution_id}/signals/{name}": {"path": "a"},
+    "POST /executions/{execution_id}/approvals": {"path": "a", "signal": "go"},
     "PUT /secrets/{name}": {"value": "x"},
     "PUT /variables/{name}": {"value": 1},
     "POST /schedules": {"workflow": "w", "spec": {"every": "1h"}},
@@ -134,6 +138,7 @@ async def filled(api: Api) -> dict[str, str]:
         "schedule_id": "w-daily",
         "tenant": "acme",
         "path": "x",
+        "token": "a.b",
     }
 
 

@@ -21,14 +21,16 @@ from orchestrator_core import CodePolicy, Engine, Execution, Workflow
 from orchestrator_core.admission import exists
 from orchestrator_core.codec import check_json, child_place, copy_json
 from orchestrator_core.driver import Driver
-from orchestrator_core.errors import DocumentError, Fault, OrchestratorError
+from orchestrator_core.errors import DocumentError, Fault, NodeError, OrchestratorError
 from orchestrator_core.events import Event, ExecutionEnded, ExecutionStarted
 from orchestrator_core.graph import Plan
 from orchestrator_core.machine import Machine
+from orchestrator_core.nodes import ApprovalAnswer
 from orchestrator_core.policies import check_capabilities
 from orchestrator_core.realm import Realm
 from orchestrator_core.results import node_io_to_json
 from orchestrator_core.types import Json, Node, Pins
+from orchestrator_server.approvals import Approval, ApprovalLinks
 from orchestrator_server.errors import Invalid, NotFound
 from orchestrator_server.records import Tenant, new_execution_id
 from orchestrator_server.sealing import Sealer, SealError, UnknownKey
@@ -112,6 +114,8 @@ class _AcceptedDriver(Driver):
 class TenantRealm(Realm):
     """A tenant's realm on the server: executions are accepted by the store before they are driven."""
 
+    links: ApprovalLinks | None = None  # set by whoever makes it, where there are any
+
     def accept(
         self,
         workflow: Workflow,
@@ -146,6 +150,17 @@ class TenantRealm(Realm):
         """The driver of an execution that was accepted with this start event; it has not begun."""
         self.engine.check_open()
         return _AcceptedDriver(self, Machine(self.plan(workflow, event.start)), fence=fence)
+
+    def approval_link(
+        self, execution_id: str, path: str, signal: str, *, expires_at: float, answer: ApprovalAnswer | None = None
+    ) -> str:
+        """See :class:`~orchestrator_core.Realm`."""
+        driver = self.engine.driver(execution_id)
+        if self.links is None:
+            return super().approval_link(execution_id, path, signal, expires_at=expires_at, answer=answer)
+        if driver is None or not exists(driver.machine.plan, path):
+            raise NodeError(f"this execution has no node {path!r} to be answered", code="bad_config")
+        return self.links.url(Approval(self.tenant, execution_id, path, signal, expires_at, answer))
 
     async def drive(self, driver: Driver, events: Sequence[Event]) -> None:
         """Begin with an execution, or go on with it: the events are all that its journal has.
@@ -191,18 +206,28 @@ class Realms:
         engine: Whose workers, languages and plugins they use.
         storage: Where tenants are.
         sealer: Opens their secrets.
+        links: Makes the links of approvals; without it there are none.
         idle: Seconds after which what is kept of a tenant that nobody asks for is dropped.
 
     ``on_still`` and ``on_commit`` are for the worker: what is told of executions that only wait (see
     :class:`~orchestrator_core.Realm`), and of events that were committed: tenant, execution, number of the first, events.
     """
 
-    def __init__(self, engine: Engine, storage: Storage, sealer: Sealer, *, idle: float = 300.0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        storage: Storage,
+        sealer: Sealer,
+        *,
+        links: ApprovalLinks | None = None,
+        idle: float = 300.0,
+    ) -> None:
         self.engine = engine
         self.on_still: Still | None = None
         self.on_commit: Committed | None = None
         self._storage = storage
         self._sealer = sealer
+        self._links = links
         self._idle = idle
         self._homes: dict[str, _Home] = {}
         self._locks: dict[str, anyio.Lock] = {}
@@ -378,6 +403,7 @@ class Realms:
                 blobs=home.store.blobs,
                 on_still=self._still,
             )
+            realm.links = self._links
             if len(home.realms) > _REALMS:
                 home.realms.popitem(last=False)
         else:

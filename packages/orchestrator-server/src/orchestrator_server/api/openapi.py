@@ -23,6 +23,7 @@ _PATTERNS = {
     "workflow_id": "^(?!exe_)[A-Za-z0-9_-]{1,64}$",
     "execution_id": "^exe_[A-Za-z0-9_-]{1,64}$",
     "schedule_id": "^[A-Za-z0-9_-]{1,64}$",
+    "token": "^[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+$",
     "version": "^[1-9][0-9]{0,8}$",
 }
 _TENANT: dict[str, Json] = {
@@ -78,7 +79,7 @@ def _operation(route: Route, schemas: dict[str, Json]) -> dict[str, Json]:
         schema = _reference(route.body, schemas)
         operation["requestBody"] = {
             "required": not route.optional,
-            "content": {"application/json": {"schema": schema}},
+            "content": {route.takes: {"schema": schema}},
         }
     elif route.method == "ANY":
         operation["requestBody"] = {"required": False, "content": {"*/*": {"schema": {}}}}

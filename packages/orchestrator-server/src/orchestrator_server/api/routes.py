@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator_server.api import executions, hooks, schedules, shapes, system, tenants, values, workflows
+from orchestrator_server.api import approvals, executions, hooks, schedules, shapes, system, tenants, values, workflows
 from orchestrator_server.api.table import Param, Route, flag, number, one_of, text, time_of
 
 __all__ = ["ROUTES"]
@@ -286,6 +286,17 @@ ROUTES: tuple[Route, ...] = (
         answer=shapes.Accepted,
         status=202,
     ),
+    Route(
+        "POST",
+        "/executions/{execution_id}/approvals",
+        approvals.create_approval,
+        "Make links for an approval",
+        "tenant",
+        "operator",
+        body=shapes.ApprovalRequest,
+        answer=shapes.ApprovalBody,
+        status=201,
+    ),
     # --- values
     Route("GET", "/secrets", values.list_secrets, "List secrets", "tenant", "editor", answer=shapes.SecretList),
     Route(
@@ -403,6 +414,17 @@ ROUTES: tuple[Route, ...] = (
         "public",
         media="*/*",
         rooted=True,
+    ),
+    Route("GET", "/approvals/{token}", approvals.show_approval, "Ask for a decision", "public", media="text/html"),
+    Route(
+        "POST",
+        "/approvals/{token}",
+        approvals.answer_approval,
+        "Approve or reject",
+        "public",
+        body=shapes.DecisionForm,
+        takes="application/x-www-form-urlencoded",
+        media="text/html",
     ),
     Route("GET", "/health", system.health, "Whether the process answers", "public", answer=shapes.Status, rooted=True),
     Route("GET", "/ready", system.ready, "Whether requests can be served", "public", answer=shapes.Status, rooted=True),

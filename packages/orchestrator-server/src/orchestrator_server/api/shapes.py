@@ -17,8 +17,11 @@ from orchestrator_server.auth import Role
 __all__ = [
     "Accepted",
     "ActivateRequest",
+    "ApprovalBody",
+    "ApprovalRequest",
     "AttemptBody",
     "CancelRequest",
+    "DecisionForm",
     "ExecuteRequest",
     "ExecutionBody",
     "ExecutionList",
@@ -220,6 +223,33 @@ class SignalRequest:
     path: str = setting(description="The path of the node.", examples=["approve"])
     payload: Json = setting(default=None, description="Any JSON value.")
     id: str | None = setting(default=None, description="The same id counts once. Left out: each counts.")
+
+
+@attrs.frozen
+class ApprovalRequest:
+    """For which node somebody is to be asked."""
+
+    path: str = setting(description="The path of the node that waits, or will.", examples=["approve"])
+    signal: str = setting(description="The name of the signal that it waits for.", examples=["decision"])
+    expires: Duration = setting(default=Duration(7 * 86400.0), description="How long the links hold.", examples=["7d"])
+
+
+@attrs.frozen
+class ApprovalBody:
+    """Links for people: to a page with both answers, and to one for each. Who has a link may answer; the first answer counts."""
+
+    url: str
+    approve_url: str
+    reject_url: str
+    expires_at: str
+
+
+@attrs.frozen
+class DecisionForm:
+    """What the form on the page sends."""
+
+    answer: Literal["approve", "reject"] = setting(description="Which button it was.")
+    comment: str = setting(default="", description="At most 2,000 characters.")
 
 
 # --- workflows --------------------------------------------------------------------------------------------------------
