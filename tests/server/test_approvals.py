@@ -116,6 +116,25 @@ async def test_the_first_answer_counts_whichever_link_it_came_through(api: Api) 
     assert (plain.status_code, plain.json()["code"]) == (409, "answered")
 
 
+async def test_who_is_overtaken_between_looking_and_answering_is_told(api: Api, monkeypatch: Any) -> None:
+    later = {"id": "later", "type": "wait", "config": {"signal": "never"}}
+    execution_id, links = await asked(api, document(LINK, ASK, later, name="pay"))
+    inbox = type((await api.storage.store("acme")).inbox)
+    post = inbox.post
+
+    async def slowly(self: Any, name: str, message: Any) -> bool:
+        if message.payload["comment"] == "slow":
+            assert (await sent(api, links["url"], "approve", "quick")).status_code == 200
+            while (await api.get(f"/executions/{execution_id}"))["nodes"][1]["status"] != "succeeded":
+                await anyio.sleep(0.02)
+        return await post(self, name, message)
+
+    monkeypatch.setattr(inbox, "post", slowly)
+    with anyio.fail_after(10):
+        overtaken = await sent(api, links["url"], "reject", "slow")
+    assert (overtaken.status_code, "it was approved" in overtaken.text) == (409, True)
+
+
 async def test_a_link_for_one_answer_gives_no_other(api: Api) -> None:
     execution_id, links = await asked(api)
     shown = await opened(api, links["approve_url"])
