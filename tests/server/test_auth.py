@@ -57,6 +57,7 @@ MATRIX: dict[str, tuple[str, str | None]] = {
     "POST /tenants/{tenant_id}/keys": ("any", "admin"),
     "DELETE /tenants/{tenant_id}/keys/{key_id}": ("any", "admin"),
     "POST /executions/{workflow_id}/execute": ("tenant", "operator"),
+    "POST /executions/{workflow_id}/request": ("tenant", "operator"),
     "GET /executions/{workflow_id}/logs": ("tenant", "viewer"),
     "GET /executions": ("tenant", "viewer"),
     "GET /executions/{execution_id}": ("tenant", "viewer"),

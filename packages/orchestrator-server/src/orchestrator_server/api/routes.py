@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from orchestrator_server.api import approvals, executions, hooks, schedules, shapes, system, tenants, values, workflows
+from orchestrator_server.api import (
+    approvals,
+    executions,
+    hooks,
+    schedules,
+    shapes,
+    system,
+    tenants,
+    trials,
+    values,
+    workflows,
+)
 from orchestrator_server.api.table import Param, Route, flag, number, one_of, text, time_of
 
 __all__ = ["ROUTES"]
@@ -210,6 +221,17 @@ ROUTES: tuple[Route, ...] = (
         answer=shapes.ExecutionBody,
         also={202: shapes.Started},
         headers=_PREFER,
+    ),
+    Route(
+        "POST",
+        "/executions/{workflow_id}/request",
+        trials.try_request,
+        "Try a workflow with a request",
+        "tenant",
+        "operator",
+        body=shapes.TrialRequest,
+        optional=True,
+        answer=shapes.TrialBody,
     ),
     Route(
         "GET",

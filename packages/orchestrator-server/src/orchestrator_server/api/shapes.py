@@ -57,6 +57,9 @@ __all__ = [
     "TenantChange",
     "TenantList",
     "TenantRequest",
+    "TrialBody",
+    "TrialRequest",
+    "TrialResponse",
     "VariableBody",
     "VariableList",
     "VariableRequest",
@@ -196,6 +199,48 @@ class ExecuteRequest:
         factory=dict, description="Nodes that give this instead of running: path -> port -> value."
     )
     seed: int | None = setting(default=None, description="Makes what is random reproducible.")
+
+
+@attrs.frozen
+class TrialRequest:
+    """A request that a webhook of the workflow is to be tried with, without anybody sending it."""
+
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] | None = setting(
+        default=None, description="The method; the first one that the webhook takes unless given."
+    )
+    path: str | None = setting(
+        default=None,
+        description="The path behind `/hooks/{tenant}/`; that of the only webhook unless given.",
+        examples=["orders/7"],
+    )
+    query: dict[str, str | tuple[str, ...]] = setting(
+        factory=dict, description="The query: a text, or a list of texts."
+    )
+    headers: dict[str, str] = setting(factory=dict, description="Headers.")
+    body: Json = setting(default=None, description="The body as it is once read: any JSON value.")
+    start: str | None = setting(default=None, description="The webhook that is meant, where the path does not tell.")
+    version: int | None = setting(default=None, description="Which version, a draft too; the latest one unless given.")
+    pins: dict[str, Any] = setting(
+        factory=dict, description="Nodes that give this instead of running: path -> port -> value."
+    )
+    seed: int | None = setting(default=None, description="Makes what is random reproducible.")
+
+
+@attrs.frozen
+class TrialResponse:
+    """What the sender of a request would be answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Json
+
+
+@attrs.frozen
+class TrialBody:
+    """What came of a trial: the answer that the sender would get, and the execution, which may still go on."""
+
+    response: TrialResponse
+    execution: ExecutionBody
 
 
 @attrs.frozen
