@@ -306,6 +306,20 @@ async def test_a_link_leads_to_the_wait_beside_it_in_a_loop_and_in_a_list(api: A
     assert [item["approved"] for item in output] == [True, False]
 
 
+async def test_a_link_leads_into_a_stored_workflow_that_was_called(api: Api) -> None:
+    await api.post("/workflows", document(LINK, ASK, name="inner"))
+    call = {"id": "call", "type": "workflow", "config": {"workflow": "inner"}}
+    await api.post("/workflows", document(call, name="outer"))
+    started = await api.post("/executions/outer/execute", headers={"Prefer": "respond-async"})
+    with anyio.fail_after(10):
+        while not (rows := (await api.get("/executions?workflow=inner"))["executions"]):
+            await anyio.sleep(0.02)
+    links = await output_of(api, rows[0]["execution_id"], "link")
+    assert (await opened(api, links["url"])).status_code == 200
+    assert (await sent(api, links["url"], "approve", "inside")).status_code == 200
+    assert (await ended(api, started["execution_id"]))["output"]["comment"] == "inside"
+
+
 async def output_of(api: Api, execution_id: str, path: str) -> Any:
     with anyio.fail_after(10):
         while True:
