@@ -29,13 +29,13 @@ def classes(config):
 
 def test_the_standard_node_types_are_registered_without_a_prefix():
     assert sorted(TYPES) == [
-        "aggregate", "code", "crypto", "datetime", "dedupe", "fail", "filter", "http", "if", "limit", "log", "manual",
+        "aggregate", "approval-link", "code", "crypto", "datetime", "dedupe", "fail", "filter", "http", "if", "limit", "log", "manual",
         "map", "merge", "respond", "schedule", "set", "sort", "split", "summarize", "switch", "wait", "webhook",
     ]  # fmt: skip
 
 
 def test_only_what_reaches_out_or_draws_lots_is_not_pure():
-    assert {name for name, kind in TYPES.items() if not kind.pure} == {"http", "crypto"}
+    assert {name for name, kind in TYPES.items() if not kind.pure} == {"http", "crypto", "approval-link"}
     assert {name for name, kind in TYPES.items() if kind.trigger} == {"manual", "webhook", "schedule"}
     assert {name: set(kind.capabilities) for name, kind in TYPES.items() if kind.capabilities} == {
         "code": {"code"},

@@ -57,6 +57,7 @@ MATRIX: dict[str, tuple[str, str | None]] = {
     "POST /tenants/{tenant_id}/keys": ("any", "admin"),
     "DELETE /tenants/{tenant_id}/keys/{key_id}": ("any", "admin"),
     "POST /executions/{workflow_id}/execute": ("tenant", "operator"),
+    "POST /executions/{workflow_id}/request": ("tenant", "operator"),
     "GET /executions/{workflow_id}/logs": ("tenant", "viewer"),
     "GET /executions": ("tenant", "viewer"),
     "GET /executions/{execution_id}": ("tenant", "viewer"),
@@ -64,6 +65,7 @@ MATRIX: dict[str, tuple[str, str | None]] = {
     "POST /executions/{execution_id}/cancel": ("tenant", "operator"),
     "POST /executions/{execution_id}/retry": ("tenant", "operator"),
     "POST /executions/{execution_id}/signals/{name}": ("tenant", "operator"),
+    "POST /executions/{execution_id}/approvals": ("tenant", "operator"),
     "GET /secrets": ("tenant", "editor"),
     "PUT /secrets/{name}": ("tenant", "editor"),
     "DELETE /secrets/{name}": ("tenant", "editor"),
@@ -73,10 +75,16 @@ MATRIX: dict[str, tuple[str, str | None]] = {
     "DELETE /variables/{name}": ("tenant", "editor"),
     "GET /schedules": ("tenant", "viewer"),
     "GET /schedules/{schedule_id}": ("tenant", "viewer"),
+    "POST /schedules": ("tenant", "editor"),
+    "PUT /schedules/{schedule_id}": ("tenant", "editor"),
     "PATCH /schedules/{schedule_id}": ("tenant", "operator"),
+    "DELETE /schedules/{schedule_id}": ("tenant", "editor"),
+    "GET /schedules/{schedule_id}/slots": ("tenant", "viewer"),
     "GET /nodes": ("tenant", "viewer"),
     "GET /nodes/{name}": ("tenant", "viewer"),
     "ANY /hooks/{tenant}/{path}": ("public", None),
+    "GET /approvals/{token}": ("public", None),  # the link itself is the credential
+    "POST /approvals/{token}": ("public", None),
     "GET /health": ("public", None),
     "GET /ready": ("public", None),
     "GET /metrics": ("public", None),  # asks for an operator's key itself, unless the settings say otherwise
@@ -89,8 +97,11 @@ BODIES: dict[str, Any] = {
     "POST /tenants": {"id": "fresh"},
     "PATCH /tenants/{tenant_id}": {"name": "x"},
     "POST /executions/{execution_id}/signals/{name}": {"path": "a"},
+    "POST /executions/{execution_id}/approvals": {"path": "a", "signal": "go"},
     "PUT /secrets/{name}": {"value": "x"},
     "PUT /variables/{name}": {"value": 1},
+    "POST /schedules": {"workflow": "w", "spec": {"every": "1h"}},
+    "PUT /schedules/{schedule_id}": {"workflow": "w", "spec": {"every": "1h"}},
     "PATCH /schedules/{schedule_id}": {"enabled": True},
 }
 # What shows nothing of a tenant but what it asks for itself: a foreign id is made, changed or listed as one's own.
@@ -126,6 +137,7 @@ async def filled(api: Api) -> dict[str, str]:
         "schedule_id": "w-daily",
         "tenant": "acme",
         "path": "x",
+        "token": "a.b",
     }
 
 

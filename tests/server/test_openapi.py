@@ -68,5 +68,5 @@ def test_parameters_are_told_and_credentials_asked_for() -> None:
             for part in path.split("/"):
                 if part.startswith("{"):
                     assert (part[1:-1], "path") in named
-            public = path.startswith(("/hooks", "/health", "/ready", "/metrics", "/openapi"))
+            public = path.startswith(("/hooks", "/approvals", "/health", "/ready", "/metrics", "/openapi"))
             assert ("security" in operation) != public, path

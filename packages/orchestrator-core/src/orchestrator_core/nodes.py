@@ -20,6 +20,7 @@ from orchestrator_core.errors import PluginError
 from orchestrator_core.types import Json, LogLine, Resumed, Wait
 
 __all__ = [
+    "ApprovalAnswer",
     "Blobs",
     "Evaluated",
     "HttpClient",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 NodeFunction = Callable[..., Awaitable[Json]]
+ApprovalAnswer = Literal["approve", "reject"]
 Ports = Sequence[str] | Callable[[Mapping[str, Json]], Sequence[str] | None] | None
 
 # Some thirty thousand years: no time beyond it is meant.
@@ -370,6 +372,16 @@ class Services(Protocol):
         """
         ...
 
+    def approval_link(
+        self, execution_id: str, path: str, signal: str, *, expires_at: float, answer: ApprovalAnswer | None = None
+    ) -> str:
+        """See :meth:`NodeContext.approval_link`.
+
+        Raises:
+            NodeError: There are no links here, or the execution has no such node.
+        """
+        ...
+
 
 class WaitRequested(BaseException):
     """Raised by the ``wait_…`` methods of the context. Let it pass."""
@@ -538,6 +550,21 @@ class NodeContext:
             raise TypeError(f"wait_for_signal: a signal's name is a text, not {name!r}")
         due = None if expires is None else self.now + _seconds(expires, "wait_for_signal")
         raise WaitRequested(Wait(signal=name, expires=due))
+
+    def approval_link(self, path: str, signal: str, *, expires: float, answer: ApprovalAnswer | None = None) -> str:
+        """The address of a page where a person answers a signal, without a credential. Only a server has such pages.
+
+        Args:
+            path: The node that waits for the signal, or will.
+            signal: The signal's name. Its payload is ``{approved, comment, at}``; the first answer counts.
+            expires: Seconds until the link does not hold any more.
+            answer: The only answer that can be given there; both unless said.
+
+        Raises:
+            NodeError: There are no links here (code ``no_links``), or the execution has no such node.
+        """
+        expires_at = self.now + _seconds(expires, "approval_link")
+        return self.services.approval_link(self.execution_id, path, signal, expires_at=expires_at, answer=answer)
 
     async def run_code(
         self,

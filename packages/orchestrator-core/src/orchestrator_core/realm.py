@@ -19,12 +19,12 @@ from orchestrator_core.codec import check_json, child_place, copy_json
 from orchestrator_core.commands import CancelChild, StartChild
 from orchestrator_core.document import Workflow
 from orchestrator_core.driver import Driver, Runner
-from orchestrator_core.errors import DocumentError, Fault, OrchestratorError
+from orchestrator_core.errors import DocumentError, Fault, NodeError, OrchestratorError
 from orchestrator_core.events import CancelRequested, ChildEnded, Event, ExecutionStarted, SignalReceived
 from orchestrator_core.graph import Plan, make_plan
 from orchestrator_core.journal import Journal
 from orchestrator_core.machine import Machine
-from orchestrator_core.nodes import Blobs, HttpClient, Language
+from orchestrator_core.nodes import ApprovalAnswer, Blobs, HttpClient, Language
 from orchestrator_core.plugins import Registry
 from orchestrator_core.policies import CodePolicy, LimitedLanguage, check_capabilities, denied
 from orchestrator_core.types import ExecutionStatus, Failure, Json, Pins, Result
@@ -348,6 +348,22 @@ class Realm:
             known = ", ".join(sorted(self.registry.languages)) or "none"
             raise OrchestratorError(f"the language {name!r} is not installed; there is {known}")
         return LimitedLanguage(language, self._code, denied="code" in self._denied)
+
+    def approval_link(
+        self,
+        execution_id: str,  # noqa: ARG002 - for realms that have links
+        path: str,  # noqa: ARG002 - as above
+        signal: str,  # noqa: ARG002 - as above
+        *,
+        expires_at: float,  # noqa: ARG002 - as above
+        answer: ApprovalAnswer | None = None,  # noqa: ARG002 - as above
+    ) -> str:
+        """A link for a person who answers a signal. There is none here: links lead to a server."""
+        raise NodeError(
+            "approval links lead to a server, and this workflow does not run on one: send the signal from your program, as "
+            "execution.signal(path, name, payload)",
+            code="no_links",
+        )
 
     # --- children ---------------------------------------------------------------------------------------------------
 

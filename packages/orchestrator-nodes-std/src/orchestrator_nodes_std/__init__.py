@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import httpx
 
 from orchestrator_core import HttpPolicy, Language, NodeType, hookimpl
-from orchestrator_nodes_std import code, data, flow, http, http_client, triggers, values, wait
+from orchestrator_nodes_std import approval, code, data, flow, http, http_client, triggers, values, wait
 
 __all__ = ["make_http_client", "register_languages", "register_node_types"]
 
@@ -40,6 +40,7 @@ def register_node_types() -> list[NodeType]:
         values.datetime_,
         values.crypto,
         wait.wait,
+        approval.approval_link,
         code.code,
         http.http,
     ]

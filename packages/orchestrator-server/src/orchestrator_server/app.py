@@ -27,6 +27,7 @@ from orchestrator_server.api.dispatch import make_router
 from orchestrator_server.api.openapi import make_document
 from orchestrator_server.api.routes import ROUTES
 from orchestrator_server.api.table import ApiLimits, Services
+from orchestrator_server.approvals import ApprovalLinks
 from orchestrator_server.auth import Authenticator
 from orchestrator_server.realms import Realms
 from orchestrator_server.scheduler import Scheduler
@@ -50,6 +51,7 @@ class Parts:
     engine: Engine
     realms: Realms
     sealer: Sealer
+    links: ApprovalLinks
     worker: Worker
     scheduler: Scheduler
 
@@ -70,13 +72,14 @@ async def open_parts(settings: Settings, *, storage: Storage | None = None) -> A
     # A key is only made for a database of our own: whoever brings a storage has keys that belong to it.
     ring = settings.key_ring(make=storage is None)
     sealer = Sealer(ring.keys, ring.current)
+    links = ApprovalLinks(ring, settings.address)
     owned = storage is None
     used: Storage = (
         storage if storage is not None else await SqlStorage.open(settings.database, isolation=settings.isolation)
     )
     try:
         async with Engine(http=HttpPolicy(allow=settings.allow_addresses)) as engine:
-            realms = Realms(engine, used, sealer)
+            realms = Realms(engine, used, sealer, links=links)
             worker = Worker(
                 engine,
                 realms,
@@ -85,7 +88,7 @@ async def open_parts(settings: Settings, *, storage: Storage | None = None) -> A
                 concurrency=settings.concurrency,
                 lease=settings.lease,
             )
-            yield Parts(settings, used, engine, realms, sealer, worker, Scheduler(used, realms))
+            yield Parts(settings, used, engine, realms, sealer, links, worker, Scheduler(used, realms))
     finally:
         if owned:
             with anyio.CancelScope(shield=True):
@@ -148,6 +151,7 @@ class App:
             realms=parts.realms,
             worker=parts.worker,
             sealer=parts.sealer,
+            links=parts.links,
             authenticator=Authenticator(parts.storage.keys, jwt=settings.jwt_settings()),
             limits=ApiLimits(body=settings.body_limit, body_time=settings.body_timeout, wait=settings.wait),
             metrics_public=settings.metrics_public,

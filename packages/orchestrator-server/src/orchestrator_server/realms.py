@@ -26,10 +26,12 @@ from orchestrator_core.errors import DocumentError, Fault, NodeError, Orchestrat
 from orchestrator_core.events import Event, ExecutionEnded, ExecutionStarted
 from orchestrator_core.graph import Plan
 from orchestrator_core.machine import Machine
+from orchestrator_core.nodes import ApprovalAnswer
 from orchestrator_core.policies import check_capabilities
 from orchestrator_core.realm import Realm
 from orchestrator_core.results import node_io_to_json
 from orchestrator_core.types import Json, Node, Pins
+from orchestrator_server.approvals import Approval, ApprovalLinks
 from orchestrator_server.errors import Invalid, NotFound, StorageFull
 from orchestrator_server.quotas import Quotas
 from orchestrator_server.records import Tenant, Webhook, new_execution_id
@@ -119,6 +121,8 @@ class ServedDriver(Driver):
 class TenantRealm(Realm):
     """A tenant's realm on the server: executions are accepted by the store before they are driven."""
 
+    links: ApprovalLinks | None = None  # set by whoever makes it, where there are any
+
     def accept(
         self,
         workflow: Workflow,
@@ -153,6 +157,17 @@ class TenantRealm(Realm):
         """The driver of an execution with this start event; it has not begun."""
         self.engine.check_open()
         return ServedDriver(self, Machine(self.plan(workflow, event.start)), fence=fence)
+
+    def approval_link(
+        self, execution_id: str, path: str, signal: str, *, expires_at: float, answer: ApprovalAnswer | None = None
+    ) -> str:
+        """See :class:`~orchestrator_core.Realm`."""
+        driver = self.engine.driver(execution_id)
+        if self.links is None:
+            return super().approval_link(execution_id, path, signal, expires_at=expires_at, answer=answer)
+        if driver is None or not exists(driver.machine.plan, path):
+            raise NodeError(f"this execution has no node {path!r} to be answered", code="bad_config")
+        return self.links.url(Approval(self.tenant, execution_id, path, signal, expires_at, answer))
 
     async def drive(self, driver: Driver, events: Sequence[Event]) -> None:
         """Begin with an execution, or go on with it: the events are all that its journal has.
@@ -207,18 +222,28 @@ class Realms:
         engine: Whose workers, languages and plugins they use.
         storage: Where tenants are.
         sealer: Opens their secrets.
+        links: Makes the links of approvals; without it there are none.
         idle: Seconds after which what is kept of a tenant that nobody asks for is dropped.
 
     ``on_still`` and ``on_commit`` are for the worker: what is told of executions that only wait (see
     :class:`~orchestrator_core.Realm`), and of events that were committed: tenant, execution, number of the first, events.
     """
 
-    def __init__(self, engine: Engine, storage: Storage, sealer: Sealer, *, idle: float = 300.0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        storage: Storage,
+        sealer: Sealer,
+        *,
+        links: ApprovalLinks | None = None,
+        idle: float = 300.0,
+    ) -> None:
         self.engine = engine
         self.on_still: Still | None = None
         self.on_commit: Committed | None = None
         self._storage = storage
         self._sealer = sealer
+        self._links = links
         self._idle = idle
         self._homes: dict[str, _Home] = {}
         self._locks: dict[str, anyio.Lock] = {}
@@ -430,6 +455,7 @@ class Realms:
                 blobs=_QuotaBlobs(self, home.store),
                 on_still=self._still,
             )
+            realm.links = self._links
             if len(home.realms) > _REALMS:
                 home.realms.popitem(last=False)
         else:

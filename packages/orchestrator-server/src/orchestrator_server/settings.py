@@ -7,6 +7,7 @@ the command line count most.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from orchestrator_server.errors import Invalid
 from orchestrator_server.sealing import KeyRing, load_keys, new_key
 
 __all__ = ["ENVIRONMENT", "Settings", "load_settings"]
+
+_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?")
 
 ENVIRONMENT: Final = "ORCHESTRATOR_"
 """What the names of environment variables begin with."""
@@ -60,6 +63,11 @@ class Settings:
     )
     host: str = setting(default="127.0.0.1", description="The address that the API listens on.")
     port: int = setting(default=8080, description="Its port.")
+    public_url: str = setting(
+        default="",
+        description="Where the server is seen from outside, for the links it makes; its own address unless given.",
+        examples=["https://flows.example.com"],
+    )
     secret_keys: str = attrs.field(
         default="",
         repr=False,
@@ -91,6 +99,12 @@ class Settings:
     )
     metrics_public: bool = setting(default=False, description="Whether `/metrics` answers without an operator's key.")
     log_level: Literal["debug", "info", "warning", "error"] = setting(default="info", description="How much is logged.")
+
+    @property
+    def address(self) -> str:
+        """Where the server is seen from outside, without a slash at the end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url.rstrip("/") or f"http://{host}:{self.port}"
 
     def jwt_settings(self) -> JwtSettings | None:
         """Whose tokens are accepted, with their keys.
@@ -184,6 +198,8 @@ def load_settings(
     except Exception as error:  # noqa: BLE001 - all faults are gathered
         faults = [f"{fault.place.removeprefix('$.')}: {fault.message}" for fault in faults_of(error)]
         raise Invalid("settings: " + "; ".join(faults)) from None
+    if settings.public_url and not _URL.fullmatch(settings.public_url):
+        raise Invalid("settings: public_url: write it like https://flows.example.com, or with a path behind it")
     for name, least in (("port", 0), ("body_limit", 1), ("connections", 1), ("concurrency", 1), ("lease", 1)):
         if getattr(settings, name) < least:
             raise Invalid(f"settings: {name}: must be {least} or more")

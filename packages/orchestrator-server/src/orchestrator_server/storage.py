@@ -250,7 +250,7 @@ class Workflows(Protocol):
         ...
 
     async def delete(self, workflow_id: str, *, expected: int | None = None) -> None:
-        """Delete a workflow and its triggers. What runs goes on; past executions stay.
+        """Delete a workflow, its triggers and the schedules made for it by hand. What runs goes on; past executions stay.
 
         Raises:
             NotFound: There is no such workflow.
@@ -410,6 +410,14 @@ class Schedules(Protocol):
 
     async def put(self, schedule: Schedule) -> None:
         """Add or change a schedule."""
+        ...
+
+    async def replace(self, schedule: Schedule, *, before: Schedule | None) -> None:
+        """Change a schedule that still is as it was read (``None``: there is none, and it is added).
+
+        Raises:
+            Conflict: It is not: a slot was dealt with, or somebody else has changed, added or removed it.
+        """
         ...
 
     async def get(self, schedule_id: str) -> Schedule | None:

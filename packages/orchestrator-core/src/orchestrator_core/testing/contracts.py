@@ -12,7 +12,7 @@ from orchestrator_core.configs import prepare_config, structure_config
 from orchestrator_core.errors import Conflict, NodeError
 from orchestrator_core.events import AttemptStarted, Event, ExecutionStarted, NodeDue
 from orchestrator_core.journal import Journal
-from orchestrator_core.nodes import Blobs, HttpClient, Language, NodeContext, NodeType, WaitRequested
+from orchestrator_core.nodes import ApprovalAnswer, Blobs, HttpClient, Language, NodeContext, NodeType, WaitRequested
 from orchestrator_core.types import Json, Resumed
 
 __all__ = ["FakeServices", "check_journal", "check_node_type", "make_context", "run_node"]
@@ -55,6 +55,12 @@ class FakeServices:
     def language(self, name: str) -> Language:
         """The language of this name that was given."""
         return self.languages[name]
+
+    def approval_link(
+        self, execution_id: str, path: str, signal: str, *, expires_at: float, answer: ApprovalAnswer | None = None
+    ) -> str:
+        """An address that shows what was asked for."""
+        return f"https://server.test/{execution_id}/{path}/{signal}/{answer or 'any'}/{expires_at:.0f}"
 
 
 def make_context(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import urllib.parse
 from typing import Any
 
 import anyio
@@ -15,7 +16,10 @@ from orchestrator_core.types import Json
 from orchestrator_server.api.problems import Problem
 from orchestrator_server.api.table import ApiLimits
 
-__all__ = ["media_type", "read_body", "read_json", "structured"]
+__all__ = ["FORM", "media_type", "read_body", "read_form", "read_json", "structured"]
+
+FORM = "application/x-www-form-urlencoded"
+"""The media type of a form."""
 
 _converter = make_converter()
 _TOO_LARGE = "the body is larger than this server takes: at most {limit} bytes"
@@ -102,6 +106,25 @@ def read_json(data: bytes) -> Json:
         raise Problem(400, "bad_json", f"the body is no JSON: {error}", faults=error.faults) from None
     except RecursionError:
         raise Problem(400, "bad_json", "the body is no JSON: it is nested too deep") from None
+
+
+def read_form(data: bytes, request: Request) -> dict[str, Json]:
+    """The fields of a form, each of which may stand there once.
+
+    Raises:
+        Problem: It is no such form.
+    """
+    if media_type(request) != FORM:
+        raise Problem(415, "unsupported_media_type", f"send the body as {FORM}")
+    try:
+        pairs = urllib.parse.parse_qsl(
+            data.decode("ascii"), keep_blank_values=True, strict_parsing=bool(data), max_num_fields=100, errors="strict"
+        )
+    except ValueError:
+        raise Problem(400, "bad_request", "the body is no form") from None
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise Problem(400, "bad_request", "a field stands in the form more than once")
+    return dict(pairs)
 
 
 def structured(value: Json, kind: Any) -> Any:

@@ -23,9 +23,10 @@ from starlette.types import Receive, Scope, Send
 from orchestrator_core.codec import dump_json, unstructure
 from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.types import Json
-from orchestrator_server.api.bodies import check_json_media, read_body, read_json, structured
+from orchestrator_server.api.bodies import FORM, check_json_media, read_body, read_form, read_json, structured
 from orchestrator_server.api.problems import Problem, problem_of
 from orchestrator_server.api.table import Call, Reply, Route, Services
+from orchestrator_server.approvals import hide_links
 from orchestrator_server.auth import Forbidden, Principal, select_tenant
 
 __all__ = ["PREFIX", "make_router"]
@@ -117,7 +118,7 @@ async def _handle(route: Route, request: Request, request_id: str, services: Ser
     answer = await route.handler(call)
     if isinstance(answer, Response):
         return answer
-    return _respond_with(route, answer)
+    return _respond_with(route, answer, shown=principal is None or principal.has("operator"))
 
 
 async def _authorise(route: Route, request: Request, services: Services) -> tuple[Principal | None, str | None]:
@@ -175,6 +176,8 @@ async def _read(route: Route, request: Request, services: Services) -> Any:
         return None
     if not data and route.optional:
         return route.body()
+    if route.takes == FORM:
+        return structured(read_form(data, request), route.body)
     check_json_media(request)
     value = read_json(data)
     if route.body is dict and not isinstance(value, dict):
@@ -182,17 +185,19 @@ async def _read(route: Route, request: Request, services: Services) -> Any:
     return value if route.body is dict else structured(value, route.body)
 
 
-def _respond_with(route: Route, answer: Reply) -> Response:
+def _respond_with(route: Route, answer: Reply, *, shown: bool) -> Response:
+    """Args: shown: whether links through which approvals are given can be used."""
     status = answer.status if answer.status is not None else route.status
     if answer.body is None and status in {204, 304}:
         return Response(status_code=status, headers=dict(answer.headers))
     body = answer.body
-    return _json_response(body if isinstance(body, dict) else unstructure(body), HTTPStatus(status), answer.headers)
+    value = body if isinstance(body, dict) else unstructure(body)
+    return _json_response(value, HTTPStatus(status), answer.headers, shown=shown)
 
 
-def _json_response(body: Json, status: HTTPStatus, headers: Mapping[str, str]) -> Response:
+def _json_response(body: Json, status: HTTPStatus, headers: Mapping[str, str], *, shown: bool = True) -> Response:
     try:
-        text = dump_json(body)
+        text = dump_json(body) if shown else hide_links(dump_json(body))
         data = text.encode()
     except UnicodeEncodeError:
         data = json.dumps(body).encode()

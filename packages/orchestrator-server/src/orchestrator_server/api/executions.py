@@ -30,6 +30,7 @@ from orchestrator_server.api.problems import Problem
 from orchestrator_server.api.shapes import Accepted, CancelRequest, ExecuteRequest, RetryRequest, SignalRequest, Started
 from orchestrator_server.api.starting import fingerprint_of, stored_key
 from orchestrator_server.api.table import Call, Reply
+from orchestrator_server.approvals import hide_links
 from orchestrator_server.auth import select_tenant
 from orchestrator_server.errors import NotFound
 from orchestrator_server.handles import Handle
@@ -37,6 +38,7 @@ from orchestrator_server.records import ExecutionQuery, ExecutionRow, Message, c
 
 __all__ = [
     "cancel_execution",
+    "check_path",
     "execute",
     "execution_events",
     "get_execution",
@@ -215,7 +217,7 @@ async def send_signal(call: Call) -> Reply:
 async def _post(call: Call, message: Message) -> Reply:
     row = await find_execution(call.store, call.path["execution_id"])
     if message.path:
-        await _check_path(call, row, message)
+        await check_path(call, row, message.path)
     new = await call.store.inbox.post(row.id, message)
     if not new:
         row = await find_execution(call.store, row.id)
@@ -224,10 +226,14 @@ async def _post(call: Call, message: Message) -> Reply:
     return Reply(Accepted(row.id, new), 202, {"Location": call.url(f"/executions/{row.id}")})
 
 
-async def _check_path(call: Call, row: ExecutionRow, message: Message) -> None:
-    """See that the node is there: the worker that finds out later has nobody to tell."""
+async def check_path(call: Call, row: ExecutionRow, path: str) -> None:
+    """See that an execution has a node: the worker that finds out later has nobody to tell.
+
+    Raises:
+        DocumentError: It has not.
+    """
     plan = await plan_of(call.services, call.store, row, await _start_of(call, row))
-    if not exists(plan, message.path):
+    if not exists(plan, path):
         raise DocumentError([Fault("the execution has no node with this path", "$.path")])
 
 
@@ -270,15 +276,17 @@ async def _parts(call: Call, row: ExecutionRow, after: int) -> AsyncIterator[byt
                 yield b": still here\n\n"
             continue
         spoken = now
-        yield _sse(*item)
+        yield _sse(*item, shown=call.principal.has("operator"))
     ended = await call.store.executions.get(row.id)
     if ended is not None:
         yield f"event: end\ndata: {dump_json(summary_of(ended))}\n\n".encode()
 
 
-def _sse(number: int, event: Event) -> bytes:
+def _sse(number: int, event: Event, *, shown: bool) -> bytes:
+    """Args: shown: whether links through which approvals are given can be used."""
     data: dict[str, Json] = event_to_json(event)
-    return f"id: {number}\nevent: {data['type']}\ndata: {dump_json(data)}\n\n".encode()
+    text = dump_json(data) if shown else hide_links(dump_json(data))
+    return f"id: {number}\nevent: {data['type']}\ndata: {text}\n\n".encode()
 
 
 async def _still_allowed(call: Call) -> bool:

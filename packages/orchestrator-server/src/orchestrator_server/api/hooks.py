@@ -33,7 +33,7 @@ from orchestrator_server.realms import TenantRealm, Ways
 from orchestrator_server.records import Webhook, check_id
 from orchestrator_server.storage import TenantStore
 
-__all__ = ["call_webhook"]
+__all__ = ["answer_of", "call_webhook", "fits", "params_of", "parts_of", "payload_of"]
 
 _log = logging.getLogger("orchestrator.webhooks")
 
@@ -101,7 +101,7 @@ async def call_webhook(call: Call) -> Response:
         services.metrics.accepted("webhook")
     elif replayed:
         raise _unauthorized()
-    return await _answer(call, store, config, handle)
+    return await answer_of(services, store, config, handle)
 
 
 # --- which one --------------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def _find(ways: Ways, request: Request) -> _Found:
     exact = ways.exact.get((request.method, path))
     if exact is not None:
         return _Found(exact, {}, path)
-    fitting = [hook for hook in ways.all if _fits(hook.path, parts)]
+    fitting = [hook for hook in ways.all if fits(hook.path, parts)]
     if not fitting:
         raise _NOTHING
     # What is written out counts more than a parameter, from the left: `orders/new` before `orders/{}`.
@@ -131,7 +131,7 @@ def _find(ways: Ways, request: Request) -> _Found:
     for wanted in (request.method, method):
         for hook in fitting:
             if hook.method == wanted:
-                return _Found(hook, _params(hook, parts), path)
+                return _Found(hook, params_of(hook.config, parts), path)
     allowed = ", ".join(sorted({hook.method for hook in fitting}))
     raise Problem(405, "method_not_allowed", f"this webhook takes {allowed}", headers={"Allow": allowed})
 
@@ -141,21 +141,27 @@ def _parts(request: Request) -> list[str]:
     raw: bytes = request.scope.get("raw_path") or urllib.parse.quote(request.scope["path"]).encode()
     whole = raw.partition(b"?")[0].decode("latin-1")
     root = urllib.parse.quote(request.scope.get("root_path", ""))
-    below = whole.removeprefix(root).removeprefix("/api/v1").split("/")
     # "", "hooks", the tenant, and the rest
+    return parts_of("/".join(whole.removeprefix(root).removeprefix("/api/v1").split("/")[3:]))
+
+
+def parts_of(path: str) -> list[str]:
+    """The parts of a webhook's path as it stands in an address."""
     try:
-        return [urllib.parse.unquote(part, errors="strict") for part in below[3:]]
+        return [urllib.parse.unquote(part, errors="strict") for part in path.split("/")]
     except UnicodeDecodeError:
         raise _NOTHING from None
 
 
-def _fits(pattern: str, parts: list[str]) -> bool:
+def fits(pattern: str, parts: list[str]) -> bool:
+    """Whether a webhook's path, parameters without their names, means these parts."""
     wanted = pattern.split("/")
     return len(wanted) == len(parts) and all(w in ("{}", part) for w, part in zip(wanted, parts, strict=True))
 
 
-def _params(hook: Webhook, parts: list[str]) -> dict[str, str]:
-    named = str(hook.config.get("path", "")).split("/")
+def params_of(config: Mapping[str, Any], parts: list[str]) -> dict[str, str]:
+    """The values of a path's parameters."""
+    named = str(config.get("path", "")).split("/")
     return {name[1:-1]: part for name, part in zip(named, parts, strict=False) if name.startswith("{")}
 
 
@@ -211,21 +217,43 @@ def _headers(request: Request) -> dict[str, str]:
 
 
 async def _payload(call: Call, store: TenantStore, found: _Found, headers: Mapping[str, str], body: bytes) -> Json:
-    request, config = call.request, found.hook.config
+    request = call.request
     content = await _content(call, store, body)
-    if config.get("payload", "body") == "body":
-        return content
-    auth = config.get("auth") or {}
-    hidden = _PRIVATE | ({str(auth["header"]).lower()} if auth.get("header") else set())
     query: dict[str, Json] = {}
     for name, value in request.query_params.multi_items():
         known = query.get(name)
         query[name] = value if name not in query else [*(known if isinstance(known, list) else [known]), value]
+    return payload_of(
+        found.hook.config,
+        method=request.method,
+        path=found.path,
+        params=found.params,
+        query=query,
+        headers=headers,
+        content=content,
+    )
+
+
+def payload_of(
+    config: Mapping[str, Any],
+    *,
+    method: str,
+    path: str,
+    params: Mapping[str, str],
+    query: Mapping[str, Json],
+    headers: Mapping[str, str],
+    content: Json,
+) -> Json:
+    """The payload that a webhook makes of a request; names of headers are in lower case."""
+    if config.get("payload", "body") == "body":
+        return content
+    auth = config.get("auth") or {}
+    hidden = _PRIVATE | ({str(auth["header"]).lower()} if auth.get("header") else set())
     return {
-        "method": request.method,
-        "path": found.path,
-        "params": dict(found.params),
-        "query": query,
+        "method": method,
+        "path": path,
+        "params": dict(params),
+        "query": dict(query),
         "headers": {name: value for name, value in headers.items() if name not in hidden},
         "body": content,
     }
@@ -295,12 +323,17 @@ async def _evaluated(realm: TenantRealm, template: Json, payload: Json) -> Json:
 # --- and back ---------------------------------------------------------------------------------------------------------
 
 
-async def _answer(call: Call, store: TenantStore, config: Mapping[str, Any], handle: Handle) -> Response:
+async def answer_of(services: Services, store: TenantStore, config: Mapping[str, Any], handle: Handle) -> Response:
+    """What the sender of a request is answered, as the webhook's config says.
+
+    Raises:
+        Problem: There is no answer, or the execution failed.
+    """
     respond = config.get("respond", "immediately")
     shaped: Mapping[str, Any] = config.get("response") or {}
     if respond == "immediately":
         return _made(shaped.get("status") or 202, shaped.get("headers"), {"execution_id": handle.id})
-    answer = await handle.wait(call.services.limits.wait, respond=respond == "node")
+    answer = await handle.wait(services.limits.wait, respond=respond == "node")
     if answer.kind == "responded" and isinstance(answer.response, Mapping):
         made = answer.response
         return _made(made.get("status", 200), made.get("headers"), made.get("body"))
@@ -311,7 +344,7 @@ async def _answer(call: Call, store: TenantStore, config: Mapping[str, Any], han
     if answer.result is not None and respond != "node":
         status, output = answer.result.status.value, answer.result.output
     else:
-        body = await ended_body(call.services, store, handle, answer)
+        body = await ended_body(services, store, handle, answer)
         status, output = body["status"], body["output"]
     if status != "succeeded":
         # Why is in the execution's records, for those who may read them.

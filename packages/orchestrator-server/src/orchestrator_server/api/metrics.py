@@ -30,7 +30,7 @@ class Metrics:
         numbers[-1] += seconds
 
     def accepted(self, source: str) -> None:
-        """An execution was accepted. ``source`` is ``api``, ``webhook`` or ``retry``."""
+        """An execution was accepted. ``source`` is ``api``, ``webhook``, ``trial`` or ``retry``."""
         self._accepted[source] = self._accepted.get(source, 0) + 1
 
     def render(self) -> str:

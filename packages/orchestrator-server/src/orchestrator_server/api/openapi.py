@@ -29,6 +29,7 @@ _PATTERNS = {
     "workflow_id": "^(?!exe_)[A-Za-z0-9_-]{1,64}$",
     "execution_id": "^exe_[A-Za-z0-9_-]{1,64}$",
     "schedule_id": "^[A-Za-z0-9_-]{1,64}$",
+    "token": "^[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+$",
     "version": "^[1-9][0-9]{0,8}$",
 }
 _TENANT: dict[str, Json] = {
@@ -135,7 +136,7 @@ def _operation(route: Route, schemas: dict[str, Json]) -> dict[str, Json]:
         content: dict[str, Json] = {"schema": _reference(route.body, schemas)}
         if route.body is dict:
             content = {"schema": _workflow_document(schemas), "example": _EXAMPLE}
-        operation["requestBody"] = {"required": not route.optional, "content": {"application/json": content}}
+        operation["requestBody"] = {"required": not route.optional, "content": {route.takes: content}}
     elif route.method == "ANY":
         operation["requestBody"] = {"required": False, "content": {"*/*": {"schema": {}}}}
     return operation

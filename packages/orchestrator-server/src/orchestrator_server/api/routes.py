@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from orchestrator_server.api import executions, hooks, shapes, system, tenants, values, workflows
+from orchestrator_server.api import (
+    approvals,
+    executions,
+    hooks,
+    schedules,
+    shapes,
+    system,
+    tenants,
+    trials,
+    values,
+    workflows,
+)
 from orchestrator_server.api.table import Param, Route, flag, number, one_of, text, time_of
 
 __all__ = ["ROUTES"]
@@ -222,6 +233,17 @@ ROUTES: tuple[Route, ...] = (
         refuses=(409,),
     ),
     Route(
+        "POST",
+        "/executions/{workflow_id}/request",
+        trials.try_request,
+        "Try a workflow with a request",
+        "tenant",
+        "operator",
+        body=shapes.TrialRequest,
+        optional=True,
+        answer=shapes.TrialBody,
+    ),
+    Route(
         "GET",
         "/executions/{workflow_id}/logs",
         executions.workflow_logs,
@@ -303,6 +325,17 @@ ROUTES: tuple[Route, ...] = (
         gives=("Location",),
         refuses=(409,),
     ),
+    Route(
+        "POST",
+        "/executions/{execution_id}/approvals",
+        approvals.create_approval,
+        "Make links for an approval",
+        "tenant",
+        "operator",
+        body=shapes.ApprovalRequest,
+        answer=shapes.ApprovalBody,
+        status=201,
+    ),
     # --- values
     Route("GET", "/secrets", values.list_secrets, "List secrets", "tenant", "editor", answer=shapes.SecretList),
     Route(
@@ -338,26 +371,70 @@ ROUTES: tuple[Route, ...] = (
         answer=shapes.VariableBody,
     ),
     Route("DELETE", "/variables/{name}", values.delete_variable, "Remove a variable", "tenant", "editor", status=204),
-    Route("GET", "/schedules", values.list_schedules, "List schedules", "tenant", "viewer", answer=shapes.ScheduleList),
+    # --- schedules
+    Route(
+        "GET", "/schedules", schedules.list_schedules, "List schedules", "tenant", "viewer", answer=shapes.ScheduleList
+    ),
+    Route(
+        "POST",
+        "/schedules",
+        schedules.create_schedule,
+        "Make a schedule",
+        "tenant",
+        "editor",
+        body=shapes.ScheduleRequest,
+        answer=shapes.ScheduleBody,
+        status=201,
+    ),
     Route(
         "GET",
         "/schedules/{schedule_id}",
-        values.get_schedule,
+        schedules.get_schedule,
         "Read a schedule",
         "tenant",
         "viewer",
         answer=shapes.ScheduleBody,
     ),
     Route(
-        "PATCH",
+        "PUT",
         "/schedules/{schedule_id}",
-        values.change_schedule,
-        "Switch a schedule on or off",
+        schedules.update_schedule,
+        "Change a schedule",
         "tenant",
-        "operator",
+        "editor",
         body=shapes.ScheduleRequest,
         answer=shapes.ScheduleBody,
     ),
+    Route(
+        "PATCH",
+        "/schedules/{schedule_id}",
+        schedules.change_schedule,
+        "Switch a schedule on or off",
+        "tenant",
+        "operator",
+        body=shapes.ScheduleChange,
+        answer=shapes.ScheduleBody,
+    ),
+    Route(
+        "DELETE",
+        "/schedules/{schedule_id}",
+        schedules.delete_schedule,
+        "Delete a schedule",
+        "tenant",
+        "editor",
+        status=204,
+    ),
+    Route(
+        "GET",
+        "/schedules/{schedule_id}/slots",
+        schedules.list_slots,
+        "List the latest slots of a schedule",
+        "tenant",
+        "viewer",
+        answer=shapes.SlotList,
+        query=(number("limit", "How many.", least=1, most=1000, default=100),),
+    ),
+    # --- node types
     Route("GET", "/nodes", values.list_node_types, "List node types", "tenant", "viewer", answer=shapes.NodeTypeList),
     Route(
         "GET",
@@ -378,6 +455,17 @@ ROUTES: tuple[Route, ...] = (
         media="*/*",
         rooted=True,
         refuses=(401, 405),
+    ),
+    Route("GET", "/approvals/{token}", approvals.show_approval, "Ask for a decision", "public", media="text/html"),
+    Route(
+        "POST",
+        "/approvals/{token}",
+        approvals.answer_approval,
+        "Approve or reject",
+        "public",
+        body=shapes.DecisionForm,
+        takes="application/x-www-form-urlencoded",
+        media="text/html",
     ),
     Route("GET", "/health", system.health, "Whether the process answers", "public", answer=shapes.Status, rooted=True),
     Route("GET", "/ready", system.ready, "Whether requests can be served", "public", answer=shapes.Status, rooted=True),

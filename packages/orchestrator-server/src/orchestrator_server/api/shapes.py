@@ -17,8 +17,11 @@ from orchestrator_server.auth import Role
 __all__ = [
     "Accepted",
     "ActivateRequest",
+    "ApprovalBody",
+    "ApprovalRequest",
     "AttemptBody",
     "CancelRequest",
+    "DecisionForm",
     "ExecuteRequest",
     "ExecutionBody",
     "ExecutionList",
@@ -38,12 +41,16 @@ __all__ = [
     "RetentionBody",
     "RetryRequest",
     "ScheduleBody",
+    "ScheduleChange",
     "ScheduleList",
     "ScheduleRequest",
+    "ScheduleSpec",
     "SecretBody",
     "SecretList",
     "SecretRequest",
     "SignalRequest",
+    "SlotBody",
+    "SlotList",
     "Started",
     "Status",
     "StreamedEvent",
@@ -51,6 +58,9 @@ __all__ = [
     "TenantChange",
     "TenantList",
     "TenantRequest",
+    "TrialBody",
+    "TrialRequest",
+    "TrialResponse",
     "VariableBody",
     "VariableList",
     "VariableRequest",
@@ -201,6 +211,48 @@ class ExecuteRequest:
 
 
 @attrs.frozen
+class TrialRequest:
+    """A request that a webhook of the workflow is to be tried with, without anybody sending it."""
+
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] | None = setting(
+        default=None, description="The method; the first one that the webhook takes unless given."
+    )
+    path: str | None = setting(
+        default=None,
+        description="The path behind `/hooks/{tenant}/`; that of the only webhook unless given.",
+        examples=["orders/7"],
+    )
+    query: dict[str, str | tuple[str, ...]] = setting(
+        factory=dict, description="The query: a text, or a list of texts."
+    )
+    headers: dict[str, str] = setting(factory=dict, description="Headers.")
+    body: Json = setting(default=None, description="The body as it is once read: any JSON value.")
+    start: str | None = setting(default=None, description="The webhook that is meant, where the path does not tell.")
+    version: int | None = setting(default=None, description="Which version, a draft too; the latest one unless given.")
+    pins: dict[str, Any] = setting(
+        factory=dict, description="Nodes that give this instead of running: path -> port -> value."
+    )
+    seed: int | None = setting(default=None, description="Makes what is random reproducible.")
+
+
+@attrs.frozen
+class TrialResponse:
+    """What the sender of a request would be answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Json
+
+
+@attrs.frozen
+class TrialBody:
+    """What came of a trial: the answer that the sender would get, and the execution, which may still go on."""
+
+    response: TrialResponse
+    execution: ExecutionBody
+
+
+@attrs.frozen
 class CancelRequest:
     """What to cancel."""
 
@@ -225,6 +277,33 @@ class SignalRequest:
     path: str = setting(description="The path of the node.", examples=["approve"])
     payload: Json = setting(default=None, description="Any JSON value.")
     id: str | None = setting(default=None, description="The same id counts once. Left out: each counts.")
+
+
+@attrs.frozen
+class ApprovalRequest:
+    """For which node somebody is to be asked."""
+
+    path: str = setting(description="The path of the node that waits, or will.", examples=["approve"])
+    signal: str = setting(description="The name of the signal that it waits for.", examples=["decision"])
+    expires: Duration = setting(default=Duration(7 * 86400.0), description="How long the links hold.", examples=["7d"])
+
+
+@attrs.frozen
+class ApprovalBody:
+    """Links for people: to a page with both answers, and to one for each. Who has a link may answer; the first answer counts."""
+
+    url: str
+    approve_url: str
+    reject_url: str
+    expires_at: str
+
+
+@attrs.frozen
+class DecisionForm:
+    """What the form on the page sends."""
+
+    answer: Literal["approve", "reject"] = setting(description="Which button it was.")
+    comment: str = setting(default="", description="At most 2,000 characters.")
 
 
 # --- workflows --------------------------------------------------------------------------------------------------------
@@ -458,7 +537,52 @@ class VariableList:
 
 
 @attrs.frozen
+class ScheduleSpec:
+    """When a schedule made by hand starts its workflow, and with what: as the settings of a `schedule` node, and more."""
+
+    cron: str | None = setting(
+        default=None,
+        description="Five fields: minute, hour, day of month, month, day of week (0 or 7 is Sunday).",
+        examples=["0 9 * * MON-FRI"],
+    )
+    every: Duration | None = setting(default=None, description="Or a fixed interval.", examples=["15m"])
+    at: str | None = setting(
+        default=None,
+        description="Or once, at an ISO 8601 time; without an offset it is read in `timezone`.",
+        examples=["2027-01-01T00:00:00"],
+    )
+    timezone: str = setting(
+        default="UTC",
+        description="The time zone (IANA name) in which `cron` and `at` are read.",
+        examples=["Europe/Berlin"],
+    )
+    overlap: Literal["skip", "buffer_one", "allow", "cancel_other"] = setting(
+        default="skip", description="What happens to a start while the last execution still runs."
+    )
+    catch_up: Duration = setting(
+        default=Duration(600.0),
+        description="How far back starts are made up for that were missed while no scheduler ran.",
+    )
+    payload: Json = setting(
+        default=None, description="What starts the executions; left out or `null`: `{slot, schedule}`."
+    )
+    start: str | None = setting(default=None, description="The trigger that starts them, where there are several.")
+
+
+@attrs.frozen
 class ScheduleRequest:
+    """A schedule that is made by hand, as a whole."""
+
+    workflow: str = setting(description="Which workflow it starts: the version that is active then.")
+    spec: ScheduleSpec = setting(description="When, and with what.")
+    id: str | None = setting(
+        default=None, description="1 to 64 of the characters A-Z a-z 0-9 _ -; one is made up unless given."
+    )
+    enabled: bool = setting(default=True, description="Whether it starts executions.")
+
+
+@attrs.frozen
+class ScheduleChange:
     """What to change of a schedule."""
 
     enabled: bool = setting(description="Whether it starts executions.")
@@ -466,11 +590,11 @@ class ScheduleRequest:
 
 @attrs.frozen
 class ScheduleBody:
-    """A schedule of a workflow's active version: `node` says which trigger."""
+    """A schedule: `node` says which trigger of the active version it is of; `null`: it was made by hand."""
 
     id: str
     workflow: str
-    node: str
+    node: str | None
     spec: Mapping[str, Json]
     enabled: bool
     next_at: str | None
@@ -481,6 +605,21 @@ class ScheduleList:
     """The schedules of the tenant, by id."""
 
     schedules: tuple[ScheduleBody, ...]
+
+
+@attrs.frozen
+class SlotBody:
+    """One instant of a schedule that was dealt with; `execution_id` is `null` where it was left out."""
+
+    at: str
+    execution_id: str | None
+
+
+@attrs.frozen
+class SlotList:
+    """The latest slots of a schedule, newest first."""
+
+    slots: tuple[SlotBody, ...]
 
 
 @attrs.frozen

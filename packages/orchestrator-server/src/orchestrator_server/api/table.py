@@ -15,6 +15,7 @@ from orchestrator_core.codec import parse_time
 from orchestrator_core.types import Json
 from orchestrator_server.api.metrics import Metrics
 from orchestrator_server.api.problems import Problem
+from orchestrator_server.approvals import ApprovalLinks
 from orchestrator_server.auth import Authenticator, Principal, Role
 from orchestrator_server.realms import Realms
 from orchestrator_server.sealing import Sealer
@@ -59,6 +60,7 @@ class Services:
     realms: Realms
     worker: Worker
     sealer: Sealer
+    links: ApprovalLinks
     authenticator: Authenticator
     limits: ApiLimits = attrs.field(factory=ApiLimits)
     metrics: Metrics = attrs.field(factory=Metrics)
@@ -159,6 +161,7 @@ class Route:
         headers: Headers of the request that count: name -> what for.
         gives: Headers of a successful answer.
         refuses: Statuses of errors of its own, beside those that every such route has.
+        takes: The media type of the request's body: JSON, or a form.
         media: The answer's media type.
         rooted: It is also there without ``/api/v1``.
     """
@@ -178,6 +181,7 @@ class Route:
     headers: Mapping[str, str] = attrs.field(factory=dict)
     gives: tuple[str, ...] = ()
     refuses: tuple[int, ...] = ()
+    takes: str = "application/json"
     media: str = "application/json"
     rooted: bool = False
 

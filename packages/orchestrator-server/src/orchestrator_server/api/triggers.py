@@ -18,7 +18,7 @@ from orchestrator_core.types import Json, Node
 from orchestrator_server.records import Schedule, Triggers, Webhook
 from orchestrator_server.slots import next_slot
 
-__all__ = ["schedule_id", "triggers_of", "with_type_versions"]
+__all__ = ["schedule_id", "stored_path", "triggers_of", "with_type_versions"]
 
 _PARAMETER = re.compile(r"\{[^{}/]*\}")
 _LONGEST_ID = 64
@@ -40,7 +40,7 @@ def triggers_of(workflow: Workflow, *, now: float) -> Triggers:
         if node.disabled:
             continue
         if node.type == "webhook":
-            path = _PARAMETER.sub("{}", str(node.config.get("path", "")))
+            path = stored_path(node)
             methods = node.config.get("methods", ["POST"])
             if not isinstance(methods, list):
                 raise DocumentError([Fault("must be a list of methods here", f"$.nodes[{index}].config.methods")])
@@ -51,6 +51,11 @@ def triggers_of(workflow: Workflow, *, now: float) -> Triggers:
         elif node.type == "schedule":
             schedules.append(_schedule(workflow, node, index, now))
     return Triggers(tuple(webhooks), tuple(schedules))
+
+
+def stored_path(node: Node) -> str:
+    """The path of a webhook without the names of its parameters."""
+    return _PARAMETER.sub("{}", str(node.config.get("path", "")))
 
 
 def _schedule(workflow: Workflow, node: Node, index: int, now: float) -> Schedule:

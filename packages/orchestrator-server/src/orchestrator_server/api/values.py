@@ -1,8 +1,6 @@
-"""The routes of secrets, variables, schedules and node types."""
+"""The routes of secrets, variables and node types."""
 
 from __future__ import annotations
-
-import attrs
 
 from orchestrator_core.codec import format_time
 from orchestrator_core.configs import config_schema
@@ -10,21 +8,17 @@ from orchestrator_core.errors import Conflict
 from orchestrator_core.nodes import NodeType
 from orchestrator_core.types import Json
 from orchestrator_server.api.problems import Problem
-from orchestrator_server.api.shapes import ScheduleRequest, SecretRequest, VariableRequest
+from orchestrator_server.api.shapes import SecretRequest, VariableRequest
 from orchestrator_server.api.table import Call, Reply
 from orchestrator_server.errors import NotFound
-from orchestrator_server.records import Schedule, Secret, Variable, check_name
-from orchestrator_server.slots import next_slot
+from orchestrator_server.records import Secret, Variable, check_name
 
 __all__ = [
-    "change_schedule",
     "delete_secret",
     "delete_variable",
     "get_node_type",
-    "get_schedule",
     "get_variable",
     "list_node_types",
-    "list_schedules",
     "list_secrets",
     "list_variables",
     "put_secret",
@@ -110,50 +104,6 @@ async def delete_variable(call: Call) -> Reply:
 
 def _variable(variable: Variable) -> dict[str, Json]:
     return {"name": variable.name, "value": variable.value, "updated_at": format_time(variable.updated_at)}
-
-
-# --- schedules --------------------------------------------------------------------------------------------------------
-
-
-async def list_schedules(call: Call) -> Reply:
-    """The schedules of the active versions."""
-    return Reply({"schedules": [_schedule(schedule) for schedule in await call.store.schedules.list()]})
-
-
-async def get_schedule(call: Call) -> Reply:
-    """One schedule."""
-    return Reply(_schedule(await _find(call)))
-
-
-async def change_schedule(call: Call) -> Reply:
-    """Switch a schedule off, or on again from its next slot on."""
-    request: ScheduleRequest = call.body
-    schedule = await _find(call)
-    if schedule.enabled != request.enabled:
-        # Slots that passed while it was off are not made up for.
-        now = await call.services.storage.now()
-        next_at = next_slot(schedule.spec, now) if request.enabled else schedule.next_at
-        schedule = attrs.evolve(schedule, enabled=request.enabled, next_at=next_at)
-        await call.store.schedules.put(schedule)
-    return Reply(_schedule(schedule))
-
-
-async def _find(call: Call) -> Schedule:
-    found = await call.store.schedules.get(call.path["schedule_id"])
-    if found is None:
-        raise NotFound(f"there is no schedule {call.path['schedule_id']!r}")
-    return found
-
-
-def _schedule(schedule: Schedule) -> dict[str, Json]:
-    return {
-        "id": schedule.id,
-        "workflow": schedule.workflow,
-        "node": schedule.node,
-        "spec": dict(schedule.spec),
-        "enabled": schedule.enabled,
-        "next_at": format_time(schedule.next_at) if schedule.enabled else None,
-    }
 
 
 # --- node types -------------------------------------------------------------------------------------------------------

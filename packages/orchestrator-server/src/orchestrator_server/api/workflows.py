@@ -78,7 +78,7 @@ async def update_workflow(call: Call) -> Reply:
 
 
 async def delete_workflow(call: Call) -> Reply:
-    """Delete a workflow and its triggers; past executions stay, what runs goes on."""
+    """Delete a workflow, its triggers and schedules; past executions stay, what runs goes on."""
     expected = _expected(call)
     try:
         await call.store.workflows.delete(call.path["workflow_id"], expected=expected)

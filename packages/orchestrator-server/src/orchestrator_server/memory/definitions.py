@@ -104,6 +104,8 @@ class Workflows(Part):
             )
         data = self._bound.data
         _set_triggers(data, workflow_id, 0, Triggers())
+        for name in [item.id for item in data.schedules.values() if item.workflow == workflow_id]:
+            _drop_schedule(data, name)
         data.workflows[workflow_id] = attrs.evolve(row, active=None, deleted_at=self._bound.now())
 
 
@@ -126,9 +128,15 @@ def _set_triggers(data: Data, workflow_id: str, number: int, triggers: Triggers)
             kept if same and kept is not None else item, workflow=workflow_id, node=item.node, enabled=item.enabled
         )
     for gone in data.schedules.keys() - schedules.keys():
-        for slot in [slot for slot in data.slots if slot[0] == gone]:
-            del data.slots[slot]
+        _drop_schedule(data, gone)
     data.webhooks, data.schedules = webhooks, schedules
+
+
+def _drop_schedule(data: Data, name: str) -> bool:
+    """Remove a schedule and its slots. Returns whether there was one."""
+    for slot in [slot for slot in data.slots if slot[0] == name]:
+        del data.slots[slot]
+    return data.schedules.pop(name, None) is not None
 
 
 class Secrets(Part):
@@ -184,6 +192,12 @@ class Schedules(Part):
         self._bound.data.schedules[schedule.id] = schedule
         self._bound.world.ring()
 
+    async def replace(self, schedule: Schedule, *, before: Schedule | None) -> None:
+        check_id(schedule.workflow, "workflow")
+        if self._bound.data.schedules.get(check_id(schedule.id, "schedule")) != before:
+            raise Conflict(f"schedule {schedule.id!r}: it is not as it was read")
+        await self.put(schedule)
+
     async def get(self, schedule_id: str) -> Schedule | None:
         return self._bound.data.schedules.get(check_id(schedule_id, "schedule"))
 
@@ -191,10 +205,7 @@ class Schedules(Part):
         return [schedule for _, schedule in sorted(self._bound.data.schedules.items())]
 
     async def delete(self, schedule_id: str) -> bool:
-        data = self._bound.data
-        for key in [key for key in data.slots if key[0] == check_id(schedule_id, "schedule")]:
-            del data.slots[key]
-        return data.schedules.pop(schedule_id, None) is not None
+        return _drop_schedule(self._bound.data, check_id(schedule_id, "schedule"))
 
     async def fire(
         self,

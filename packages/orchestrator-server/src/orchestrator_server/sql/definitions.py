@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -145,6 +145,8 @@ class Workflows:
                 text = f"workflow {workflow_id!r}: expected version {expected} to be the latest, it is {row.latest}"
                 raise Conflict(text)
             _set_triggers(connection, tenant, workflow_id, 0, Triggers())
+            by_hand = sa.select(schedules.c.id).where(schedules.c.tenant == tenant, schedules.c.workflow == workflow_id)
+            _drop_schedules(connection, tenant, connection.execute(by_hand.with_for_update()).scalars().all())
             values = {"active": None, "deleted_at": database_time(connection)}
             connection.execute(sa.update(workflows).where(*_one(tenant, workflow_id)).values(values))
 
@@ -199,9 +201,7 @@ def _set_schedules(connection: Connection, tenant: str, workflow_id: str, wanted
     rows = connection.execute(sa.select(schedules).where(*of_nodes).with_for_update()).all()
     kept = {row.id: _schedule(row) for row in rows}
     gone = kept.keys() - {schedule.id for schedule in wanted}
-    if gone:
-        connection.execute(sa.delete(slots).where(slots.c.tenant == tenant, slots.c.schedule.in_(gone)))
-        connection.execute(sa.delete(schedules).where(schedules.c.tenant == tenant, schedules.c.id.in_(gone)))
+    _drop_schedules(connection, tenant, gone)
     for given in wanted:
         schedule = attrs.evolve(given, id=check_id(given.id, "schedule"), workflow=workflow_id)
         before = kept.pop(schedule.id, None)
@@ -214,6 +214,15 @@ def _set_schedules(connection: Connection, tenant: str, workflow_id: str, wanted
         new = insert(connection, schedules).values(tenant=tenant, id=schedule.id, **_values(schedule))
         if connection.execute(new.on_conflict_do_nothing()).rowcount != 1:
             raise Exists(f"there is a schedule {schedule.id!r} already")
+
+
+def _drop_schedules(connection: Connection, tenant: str, gone: Collection[str]) -> int:
+    """Remove schedules and their slots. Returns how many there were."""
+    if not gone:
+        return 0
+    connection.execute(sa.delete(slots).where(slots.c.tenant == tenant, slots.c.schedule.in_(gone)))
+    where = (schedules.c.tenant == tenant, schedules.c.id.in_(gone))
+    return connection.execute(sa.delete(schedules).where(*where)).rowcount
 
 
 def _values(schedule: Schedule) -> dict[str, Any]:
@@ -250,6 +259,24 @@ class Schedules:
         await self._bound.write(work)
         self._bound.ring()
 
+    async def replace(self, schedule: Schedule, *, before: Schedule | None) -> None:
+        check_id(schedule.workflow, "workflow")
+        where, tenant, values = self._one(schedule.id), self._bound.tenant, _values(schedule)
+
+        def work(connection: Connection) -> None:
+            row = connection.execute(sa.select(schedules).where(*where).with_for_update()).one_or_none()
+            done = 0
+            if before is not None and row is not None and _schedule(row) == before:
+                done = connection.execute(sa.update(schedules).where(*where).values(values)).rowcount
+            elif before is None and row is None:
+                new = insert(connection, schedules).values(tenant=tenant, id=schedule.id, **values)
+                done = connection.execute(new.on_conflict_do_nothing()).rowcount
+            if done != 1:
+                raise Conflict(f"schedule {schedule.id!r}: it is not as it was read")
+
+        await self._bound.write(work)
+        self._bound.ring()
+
     async def get(self, schedule_id: str) -> Schedule | None:
         where = self._one(schedule_id)
 
@@ -267,13 +294,9 @@ class Schedules:
         return await self._bound.read(lambda connection: [_schedule(row) for row in connection.execute(wanted)])
 
     async def delete(self, schedule_id: str) -> bool:
-        where, tenant = self._one(schedule_id), self._bound.tenant
-
-        def work(connection: Connection) -> bool:
-            connection.execute(sa.delete(slots).where(slots.c.tenant == tenant, slots.c.schedule == schedule_id))
-            return connection.execute(sa.delete(schedules).where(*where)).rowcount == 1
-
-        return await self._bound.write(work)
+        check_id(schedule_id, "schedule")
+        tenant = self._bound.tenant
+        return await self._bound.write(lambda connection: _drop_schedules(connection, tenant, [schedule_id]) == 1)
 
     async def fire(
         self,

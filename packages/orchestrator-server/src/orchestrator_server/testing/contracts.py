@@ -370,6 +370,40 @@ async def slots_are_dealt_with_once(h: Harness) -> None:
     assert list(await schedules.slots("s")) == []
 
 
+async def a_schedule_is_changed_only_as_it_was_read(h: Harness) -> None:
+    """Whoever changes a schedule overwrites neither a slot that was dealt with meanwhile nor somebody else's change."""
+    schedules = (await h.tenant()).schedules
+    first = Schedule("s", "w", "", {"every": 60}, next_at=60.0)
+    await refused(Conflict, schedules.replace(first, before=first), "there is none to be changed")
+    await schedules.replace(first, before=None)
+    assert await schedules.get("s") == first
+    await refused(Conflict, schedules.replace(first, before=None), "there is one already")
+    await schedules.fire("s", 60.0, None, next_at=120.0, state={"last": "exe_a"})
+    off = attrs.evolve(first, enabled=False)
+    await refused(Conflict, schedules.replace(off, before=first), "a slot was dealt with")
+    read = await schedules.get("s")
+    assert read is not None
+    await schedules.replace(attrs.evolve(read, enabled=False), before=read)
+    assert await schedules.get("s") == attrs.evolve(read, enabled=False)
+    await schedules.delete("s")
+    await refused(Conflict, schedules.replace(first, before=read), "it was removed")
+    assert await schedules.get("s") is None
+
+
+async def deleting_a_workflow_takes_its_schedules(h: Harness) -> None:
+    """With a workflow go the schedules of its triggers and those made for it by hand; those of others stay."""
+    store = await h.tenant()
+    of_node = Schedule("s", "w", "nightly", {"cron": "0 3 * * *"}, next_at=100.0)
+    await store.workflows.save("w", {}, triggers=Triggers(schedules=(of_node,)))
+    other = Schedule("other", "v", "", {"every": 60}, next_at=50.0)
+    for by_hand in (Schedule("hand", "w", "", {"every": 60}, next_at=50.0), other):
+        await store.schedules.put(by_hand)
+    await store.schedules.fire("hand", 50.0, None, next_at=110.0)
+    await store.workflows.delete("w")
+    assert list(await store.schedules.list()) == [other]
+    assert list(await store.schedules.slots("hand")) == []
+
+
 async def due_schedules_come_from_every_tenant(h: Harness) -> None:
     """Enabled ones whose time has come, earliest first."""
     now = await h.storage.now()
@@ -565,6 +599,8 @@ CONTRACTS: tuple[Contract, ...] = (
     secrets_are_guarded_by_their_version,
     variables_hold_json,
     slots_are_dealt_with_once,
+    a_schedule_is_changed_only_as_it_was_read,
+    deleting_a_workflow_takes_its_schedules,
     due_schedules_come_from_every_tenant,
     blobs_are_their_bytes,
     old_blobs_are_pruned,
