@@ -30,9 +30,11 @@ from orchestrator_core.realm import Realm
 from orchestrator_core.results import node_io_to_json
 from orchestrator_core.types import Json, Node, Pins
 from orchestrator_server.errors import Invalid, NotFound
+from orchestrator_server.metrics import Metrics
 from orchestrator_server.records import Tenant, new_execution_id
 from orchestrator_server.sealing import Sealer, SealError, UnknownKey
 from orchestrator_server.storage import Storage, StoreJournal, TenantStore
+from orchestrator_server.tracing import Tracing
 
 __all__ = ["Realms", "TenantRealm", "TenantSettings", "called_workflows"]
 
@@ -109,8 +111,35 @@ class _AcceptedDriver(Driver):
             self.engine.wake()
 
 
+class _TracedDriver(_AcceptedDriver):
+    """The same, with a span from here to its end, or until it is given up."""
+
+    def __init__(
+        self, realm: TenantRealm, machine: Machine, tracing: Tracing, begin: ExecutionStarted, fence: int
+    ) -> None:
+        super().__init__(realm, machine, fence=fence)
+        self._tracing = tracing
+        self._name = begin.execution_id  # the machine knows it when it has begun
+        tracing.begun(realm.tenant, begin)
+
+    def stop(self, failure: BaseException) -> None:
+        """See :class:`~orchestrator_core.driver.Driver`."""
+        if not self.done:
+            super().stop(failure)
+            self._tracing.left(self._name)
+
+
 class TenantRealm(Realm):
-    """A tenant's realm on the server: executions are accepted by the store before they are driven."""
+    """A tenant's realm on the server: executions are accepted by the store before they are driven.
+
+    Args:
+        tracing: Where they are traced.
+        more: As of :class:`~orchestrator_core.Realm`.
+    """
+
+    def __init__(self, engine: Engine, *, tracing: Tracing | None = None, **more: Any) -> None:
+        super().__init__(engine, **more)
+        self._tracing = tracing
 
     def accept(
         self,
@@ -140,12 +169,16 @@ class TenantRealm(Realm):
             vars=copy_json(self.variables),
             workflow=workflow.id,
             version=workflow.version,
+            trace=None if self._tracing is None else self._tracing.accepted(self.tenant, workflow.id),
         )
 
     def driver(self, workflow: Workflow, event: ExecutionStarted, fence: int) -> Driver:
         """The driver of an execution that was accepted with this start event; it has not begun."""
         self.engine.check_open()
-        return _AcceptedDriver(self, Machine(self.plan(workflow, event.start)), fence=fence)
+        machine = Machine(self.plan(workflow, event.start))
+        if self._tracing is not None:
+            return _TracedDriver(self, machine, self._tracing, event, fence)
+        return _AcceptedDriver(self, machine, fence=fence)
 
     async def drive(self, driver: Driver, events: Sequence[Event]) -> None:
         """Begin with an execution, or go on with it: the events are all that its journal has.
@@ -192,12 +225,25 @@ class Realms:
         storage: Where tenants are.
         sealer: Opens their secrets.
         idle: Seconds after which what is kept of a tenant that nobody asks for is dropped.
+        metrics: What is counted goes there.
+        tracing: Where executions are traced.
 
     ``on_still`` and ``on_commit`` are for the worker: what is told of executions that only wait (see
     :class:`~orchestrator_core.Realm`), and of events that were committed: tenant, execution, number of the first, events.
     """
 
-    def __init__(self, engine: Engine, storage: Storage, sealer: Sealer, *, idle: float = 300.0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        storage: Storage,
+        sealer: Sealer,
+        *,
+        idle: float = 300.0,
+        metrics: Metrics | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self.metrics = metrics if metrics is not None else Metrics()
+        self.tracing = tracing
         self.engine = engine
         self.on_still: Still | None = None
         self.on_commit: Committed | None = None
@@ -377,6 +423,7 @@ class Realms:
                 deny=home.settings.deny,
                 blobs=home.store.blobs,
                 on_still=self._still,
+                tracing=self.tracing,
             )
             if len(home.realms) > _REALMS:
                 home.realms.popitem(last=False)
@@ -469,6 +516,9 @@ class _AcceptedJournal:
             if root is not None and root is not driver:
                 root.stop(error)  # without this child it would wait for ever; whoever resumes it goes on with both
             raise
+        self._realms.metrics.committed(driver, events)
+        if root is not driver and not expected_seq:
+            self._realms.metrics.accepted("workflow")
         if self._realms.on_commit is not None:
             self._realms.on_commit(tenant, execution_id, first, events)
 

@@ -83,13 +83,14 @@ async def execute(call: Call) -> Reply:
 async def _answer(call: Call, handle: Handle) -> Reply:
     """The execution when it has ended; that it was accepted, where that takes too long or is not waited for."""
     services = call.services
+    call.told.execution = handle.id
     headers = {"Location": call.url(f"/executions/{handle.id}")}
     prefer = call.header("prefer") or ""
     if _ASYNC.search(prefer) is not None:
         headers["Preference-Applied"] = "respond-async"
     else:
         wanted = _WAIT.search(prefer)
-        seconds = services.limits.wait if wanted is None else min(services.limits.wait, float(wanted[1]))
+        seconds = services.patience if wanted is None else min(services.patience, float(wanted[1]))
         answer = await handle.wait(seconds)
         if answer.kind == "ended":
             return Reply(await ended_body(services, call.store, handle, answer), 200, headers)
@@ -241,16 +242,29 @@ async def execution_events(call: Call) -> Response:
     if last is not None and not re.fullmatch(r"[0-9]{1,15}", last):
         raise Problem(400, "bad_request", "Last-Event-ID is no number of an event of this stream")
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    call.told.execution = row.id
     stream = _stream(call, row, int(last or 0))
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
 
 async def _stream(call: Call, row: ExecutionRow, after: int) -> AsyncIterator[bytes]:
-    """The stream. A credential that is withdrawn ends it, as it would refuse the next request."""
+    """The stream. A credential that is withdrawn ends it, as it would refuse the next request; so does the server's end."""
+    metrics = call.services.metrics
+    metrics.streams += 1
+    try:
+        async for message in _messages(call, row, after):
+            yield message
+    finally:
+        metrics.streams -= 1
+
+
+async def _messages(call: Call, row: ExecutionRow, after: int) -> AsyncIterator[bytes]:
     limits = call.services.limits
     yield b"retry: 1000\n\n"
     checked = spoken = anyio.current_time()
     async for item in follow(call.services, call.store, row.id, after=after):
+        if call.services.draining:
+            return  # whoever follows goes on elsewhere, behind the last one that came
         now = anyio.current_time()
         if now - checked >= limits.stream_check:
             checked = now

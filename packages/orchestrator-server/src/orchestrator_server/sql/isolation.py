@@ -26,6 +26,7 @@ from orchestrator_server.sql.places import database_of, folder_of, schema_of
 from orchestrator_server.sql.statements import insert
 from orchestrator_server.sql.tables import TENANT_TABLES, executions, owners, properties, tenants
 from orchestrator_server.sql.tenants import limits_of
+from orchestrator_server.sql.writer import Meter
 
 __all__ = ["IsolationName", "Rooms", "make_rooms", "settle"]
 
@@ -46,13 +47,15 @@ class Rooms(Protocol):
     def close(self) -> None: ...
 
 
-def make_rooms(isolation: IsolationName, system: Database, threads: Threads, patience: float) -> Rooms:
+def make_rooms(
+    isolation: IsolationName, system: Database, threads: Threads, patience: float, meter: Meter | None
+) -> Rooms:
     """The rooms of an isolation."""
     if isolation == "shared":
         return _Shared(system)
     if isolation == "schema" and not system.is_sqlite:
         return _Schemas(system, threads)
-    return _Databases(system, threads, patience)
+    return _Databases(system, threads, patience, meter)
 
 
 def settle(connection: Connection, isolation: IsolationName) -> None:
@@ -164,10 +167,11 @@ class _Schemas(_Common):
 class _Databases(_Common):
     """A database for each tenant: a file beside the system's, or a database of the same PostgreSQL server."""
 
-    def __init__(self, system: Database, threads: Threads, patience: float) -> None:
+    def __init__(self, system: Database, threads: Threads, patience: float, meter: Meter | None) -> None:
         super().__init__(system)
         self._threads = threads
         self._patience = patience
+        self._meter = meter
         self._open: dict[str, Home] = {}
         self._lock = threading.Lock()
 
@@ -178,7 +182,8 @@ class _Databases(_Common):
         with self._lock:
             home = self._open.get(tenant_id)
             if home is None:
-                home = Home(Database(self._url(tenant_id), self._threads, patience=self._patience))
+                url = self._url(tenant_id)
+                home = Home(Database(url, self._threads, patience=self._patience, meter=self._meter))
                 self._open[tenant_id] = home
             return home
 
