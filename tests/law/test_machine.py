@@ -240,7 +240,15 @@ def test_the_same_facts_give_the_same_events_and_commands(case: dict[str, Any]) 
 def test_events_survive_json(case: dict[str, Any]) -> None:
     _, events = journal_of(case)
     for event in events:
-        assert event_from_json(json.loads(json.dumps(event_to_json(event)))) == event
+        again = event_from_json(json.loads(json.dumps(event_to_json(event))))
+        assert again == event
+        assert repr(again) == repr(event), "a status is one, and no text that looks like it"
+
+
+def test_a_trace_is_kept_and_an_event_without_one_looks_as_it_always_has() -> None:
+    start = ExecutionStarted(1.0, "exe_a", trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    assert event_from_json(event_to_json(start)) == start
+    assert "trace" not in event_to_json(ExecutionStarted(1.0, "exe_a"))
 
 
 def impossible(machine: Machine, at: float) -> list[Event]:

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -330,6 +330,8 @@ def make_converter(*, accept: Callable[[Any], bool] = _pass) -> cattrs.Converter
         converter.accept = accept
     for kind, words in ((str, "a text"), (int, "a whole number"), (float, "a number"), (bool, "true or false")):
         converter.register_structure_hook(kind, _strict(kind, words))
+    # A text that is a member of an enum, too: hooks by class count before those by a question.
+    converter.register_structure_hook(StrEnum, _structure_enum)
     converter.register_structure_hook_func(lambda t: t is Duration, lambda value, _: parse_duration(value))
     converter.register_structure_hook_func(_is_any, lambda value, _: value)
     converter.register_structure_hook_func(_is_literal, _structure_literal)

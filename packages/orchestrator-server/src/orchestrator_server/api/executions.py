@@ -263,14 +263,14 @@ async def _messages(call: Call, row: ExecutionRow, after: int) -> AsyncIterator[
     yield b"retry: 1000\n\n"
     checked = spoken = anyio.current_time()
     async for item in follow(call.services, call.store, row.id, after=after):
-        if call.services.draining:
-            return  # whoever follows goes on elsewhere, behind the last one that came
         now = anyio.current_time()
         if now - checked >= limits.stream_check:
             checked = now
             if not await _still_allowed(call):
                 return
         if isinstance(item, Quiet):
+            if call.services.draining:
+                return  # whoever follows goes on elsewhere, behind the last one that came
             if now - spoken >= limits.heartbeat:
                 spoken = now
                 yield b": still here\n\n"

@@ -51,5 +51,5 @@ async def metrics(call: Call) -> Response:
 
 
 async def openapi(call: Call) -> Reply:
-    """This document."""
-    return Reply(dict(call.services.document))
+    """This document, for where it is mounted."""
+    return Reply({**call.services.document, "servers": [{"url": call.url("")}]})

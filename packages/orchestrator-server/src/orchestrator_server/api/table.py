@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
+from urllib.parse import quote
 
 import attrs
 from starlette.requests import Request
@@ -149,7 +150,7 @@ class Call:
 
     def url(self, path: str) -> str:
         """The path of a resource of this API, wherever it is mounted."""
-        return f"{self.request.scope.get('root_path', '')}/api/v1{path}"
+        return f"{quote(self.request.scope.get('root_path', ''))}/api/v1{path}"
 
 
 @attrs.frozen
