@@ -27,9 +27,13 @@ _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 1
 }
 
 
+# One encoder kept: json.dumps with options makes a new one for each call.
+_as_json: Final = json.JSONEncoder(default=str).encode
+
+
 def _tags(record: logging.LogRecord) -> dict[str, Any]:
-    found = ((name, getattr(record, name, None)) for name in TAGS)
-    return {name: value for name, value in found if value is not None}
+    given = record.__dict__
+    return {name: given[name] for name in TAGS if given.get(name) is not None}
 
 
 class JsonFormatter(logging.Formatter):
@@ -46,7 +50,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             shown["exception"] = self.formatException(record.exc_info)
-        return json.dumps(shown, default=str)
+        return _as_json(shown)
 
 
 class TextFormatter(logging.Formatter):
@@ -64,8 +68,7 @@ class TextFormatter(logging.Formatter):
 
 
 def _time(record: logging.LogRecord) -> str:
-    made = datetime.fromtimestamp(record.created, UTC)
-    return made.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
