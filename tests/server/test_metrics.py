@@ -225,3 +225,17 @@ def test_the_documentation_lists_what_is_shown() -> None:
     rows = re.findall(r"^\| `(orchestrator_\w+)` \| (\w+) \| ([^|]*) \| ([^|]*) \|$", DOCS.read_text(), re.MULTILINE)
     told = [(name, kind, tuple(re.findall(r"`(\w+)`", labels)), text.strip()) for name, kind, labels, text in rows]
     assert told == [(family.name, family.kind, family.labels, family.help) for family in FAMILIES]
+
+
+def test_a_bucket_holds_what_is_not_larger_than_its_bound() -> None:
+    metrics = Metrics()
+    for seconds in (0.005, 0.02, 0.025, 100.0):
+        metrics.request("GET", "/x", 200, seconds)
+    found = samples(metrics.render())
+    counts = {
+        bound: value(found, "http_request_seconds_bucket", method="GET", route="/x", le=bound)
+        for bound in ("0.005", "0.01", "0.025", "30.0", "+Inf")
+    }
+    assert counts == {"0.005": 1, "0.01": 1, "0.025": 3, "30.0": 3, "+Inf": 4}
+    assert value(found, "http_request_seconds_count", method="GET", route="/x") == 4
+    assert value(found, "http_request_seconds_sum", method="GET", route="/x") == pytest.approx(100.05)
