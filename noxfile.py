@@ -18,7 +18,9 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 def install(session: nox.Session, *groups: str) -> None:
     """The packages as they are here, and what the groups of pyproject.toml name."""
     wanted = [name for group in groups for name in nox.project.dependency_groups(PROJECT, group)]
-    session.install("-q", "-e", f"{CORE}[cli,testing]", "-e", f"{STD}[python]", "-e", f"{SERVER}[postgresql]", *wanted)
+    session.install(
+        "-q", "-e", f"{CORE}[cli,testing]", "-e", f"{STD}[python]", "-e", f"{SERVER}[otel,postgresql]", *wanted
+    )
 
 
 @nox.session

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -257,6 +259,45 @@ async def test_observers_see_committed_events() -> None:
         "AttemptSucceeded",
         "ExecutionEnded",
     ]
+
+
+async def test_attempts_run_inside_what_plugins_put_around_them() -> None:
+    class Around:
+        def __init__(self) -> None:
+            self.seen: list[Any] = []
+
+        @hookimpl
+        def around_attempt(self, ctx: NodeContext, node_type: str) -> Any:
+            return self.note(ctx, node_type)
+
+        @contextlib.contextmanager
+        def note(self, ctx: NodeContext, node_type: str) -> Iterator[None]:
+            try:
+                yield
+            except BaseException as error:
+                self.seen.append((ctx.path, node_type, ctx.attempt, type(error).__name__))
+                raise
+            self.seen.append((ctx.path, node_type, ctx.attempt, ""))
+
+    around = Around()
+    nodes = (
+        {"id": "a", "type": "say", "config": {"text": "hello"}},
+        {"id": "bad", "type": "say", "config": {"text": "{{ input.x.y }}"}, "on_error": "continue"},
+        {"id": "wait", "type": "approve"},
+    )
+    async with Engine(node_types=TYPES, discover=False, plugins=[around]) as e:
+        execution = await e.start(workflow(*nodes))
+        while (await execution.snapshot()).node("wait").status != "waiting":
+            await anyio.sleep(0.001)
+        await execution.cancel()
+        result = await execution.result()
+    assert sorted(around.seen) == [
+        ("a", "say", 1, ""),
+        ("bad", "say", 1, "ExpressionError"),
+        ("wait", "approve", 1, "WaitRequested"),
+    ]
+    assert result.node("a").output == "hello"
+    assert result.node("bad").error is not None
 
 
 async def test_resuming_from_the_journal_does_again_what_was_outstanding() -> None:

@@ -251,6 +251,12 @@ def test_a_status_that_is_none_is_refused() -> None:
         event_from_json({**data, "status": "lost"})
 
 
+def test_a_trace_is_kept_and_an_event_without_one_looks_as_it_always_has() -> None:
+    start = ExecutionStarted(1.0, "exe_a", trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    assert event_from_json(event_to_json(start)) == start
+    assert "trace" not in event_to_json(ExecutionStarted(1.0, "exe_a"))
+
+
 def impossible(machine: Machine, at: float) -> list[Event]:
     """Events that no history can produce, whatever the machine has seen."""
     failure = Failure("x", "x")

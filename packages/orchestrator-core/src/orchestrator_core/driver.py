@@ -40,10 +40,10 @@ from orchestrator_core.graph import Plan
 from orchestrator_core.journal import Journal
 from orchestrator_core.machine import Machine
 from orchestrator_core.masking import mask
-from orchestrator_core.nodes import LanguageError, NodeContext, NodeFunction, Services, WaitRequested
+from orchestrator_core.nodes import LanguageError, NodeContext, NodeFunction, Services, WaitRequested, unwrapped
 from orchestrator_core.plugins import Registry
-from orchestrator_core.raised import failure_of, is_stray, unwrapped
-from orchestrator_core.state import Scope, Stage
+from orchestrator_core.raised import failure_of, is_stray
+from orchestrator_core.state import Record, Scope, Stage
 from orchestrator_core.types import Failure, Json, LogLine
 from orchestrator_core.validation import migrate
 
@@ -182,7 +182,9 @@ class Driver:
         self.children: set[str] = set()  # ids of child executions
         self._more: anyio.Event | None = None
         self._time: Callable[[], float] = engine.clock.time
-        self._observe = bool(engine.manager.hook.observe_event.get_hookimpls())
+        hooks = engine.manager.hook
+        self._observe = bool(hooks.observe_event.get_hookimpls())
+        self._surround = bool(hooks.around_attempt.get_hookimpls())
         self._execution: Mapping[str, Json] = {}
 
     # --- in ---------------------------------------------------------------------------------------------------------
@@ -444,11 +446,14 @@ class Driver:
         self._scopes[path] = scope
         event: Event
         try:
-            config = prepared.ready
-            if config is None:
-                config = await prepared.config.make(self._names(record.scope(), prepared.secret), self)
-            result = await prepared.function(ctx, config, value)
-            outputs = self._outputs(ctx, result, prepared)
+            if self._surround:
+                outputs = await self._surrounded(ctx, record, prepared, value)
+            else:
+                config = prepared.ready
+                if config is None:
+                    config = await prepared.config.make(self._names(record.scope(), prepared.secret), self)
+                result = await prepared.function(ctx, config, value)
+                outputs = self._outputs(ctx, result, prepared)
         except BaseException as raised:  # whatever a node function raises fails its attempt
             error = unwrapped(raised)
             if not isinstance(error, (Exception, WaitRequested)) and not is_stray(error, scope):
@@ -501,6 +506,16 @@ class Driver:
             code, message, data = self._masked([failure.code, failure.message, failure.data])
             failure = attrs.evolve(failure, code=code, message=message, data=data)
         return AttemptFailed(self.now(), job.path, job.number, failure, logs)
+
+    async def _surrounded(self, ctx: NodeContext, record: Record, prepared: Prepared, value: Json) -> dict[str, Json]:
+        """An attempt inside what plugins put around it."""
+        with contextlib.ExitStack() as stack:
+            for around in self.engine.manager.hook.around_attempt(ctx=ctx, node_type=prepared.type_name):
+                stack.enter_context(around)
+            config = prepared.ready
+            if config is None:
+                config = await prepared.config.make(self._names(record.scope(), prepared.secret), self)
+            return self._outputs(ctx, await prepared.function(ctx, config, value), prepared)
 
     def _prepare(self, plan: Plan, index: int) -> Prepared:
         bare = plan.bare[index]

@@ -51,7 +51,10 @@ TimerKind = Literal["timeout", "wait", "retry", "delay"]
 
 @attrs.frozen
 class ExecutionStarted:
-    """An execution was accepted: one version, one start, one payload, one seed, what is pinned, the variables' values."""
+    """An execution was accepted: one version, one start, one payload, one seed, what is pinned, the variables' values.
+
+    ``trace``: the W3C ``traceparent`` of what it was accepted for, where that is traced.
+    """
 
     at: float
     execution_id: str
@@ -63,6 +66,7 @@ class ExecutionStarted:
     workflow: str = ""
     version: int | None = None
     path: str = ""
+    trace: str | None = None
 
 
 @attrs.frozen

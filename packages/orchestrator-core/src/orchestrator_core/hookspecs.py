@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from orchestrator_core.events import Event
-from orchestrator_core.nodes import HttpClient, HttpPolicy, Language, NodeType
+from orchestrator_core.nodes import HttpClient, HttpPolicy, Language, NodeContext, NodeType
 
 if TYPE_CHECKING:
     import click
@@ -48,6 +49,12 @@ def make_http_client(policy: HttpPolicy) -> HttpClient | None:
 @hookspec
 def observe_event(execution_id: str, event: Event) -> None:
     """Look at an event that has been committed. Called for every event, in order; be quick, raise nothing."""
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def around_attempt(ctx: NodeContext, node_type: str) -> AbstractContextManager[Any]:
+    """Return a context manager in which an attempt runs; it sees what the attempt raises, a wait too. Called for every attempt."""
     raise AssertionError("a specification is never called")
 
 

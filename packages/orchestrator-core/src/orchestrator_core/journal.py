@@ -11,7 +11,14 @@ import attrs
 
 from orchestrator_core import codec, events
 from orchestrator_core.errors import Conflict, OrchestratorError
-from orchestrator_core.events import EVENT_SCHEMA, AttemptStarted, AttemptSucceeded, Event, ExecutionEnded
+from orchestrator_core.events import (
+    EVENT_SCHEMA,
+    AttemptStarted,
+    AttemptSucceeded,
+    Event,
+    ExecutionEnded,
+    ExecutionStarted,
+)
 from orchestrator_core.types import Json
 
 __all__ = ["Journal", "MemoryJournal", "event_from_json", "event_to_json"]
@@ -148,6 +155,8 @@ _converter = codec.make_converter()
 def event_to_json(event: Event) -> dict[str, Json]:
     """An event as a JSON object: its fields, its type under ``type``, the schema's number under ``schema``."""
     data: dict[str, Json] = codec.unstructure(event)
+    if isinstance(event, ExecutionStarted) and event.trace is None:
+        del data["trace"]  # it came later: an event that does not use it looks as it always has
     return {"type": type(event).__name__, "schema": EVENT_SCHEMA, **data}
 
 

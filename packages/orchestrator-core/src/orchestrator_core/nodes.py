@@ -391,6 +391,14 @@ class WaitRequested(BaseException):
         self.wait = wait
 
 
+def unwrapped(error: BaseException) -> BaseException:
+    """What a node function raised. A wait that was asked for inside a task group comes in an exception group."""
+    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        inner = unwrapped(error.exceptions[0])
+        return inner if isinstance(inner, WaitRequested) else error
+    return error
+
+
 def _seconds(value: Any, where: str) -> float:
     """A time that a timer can be set to.
 

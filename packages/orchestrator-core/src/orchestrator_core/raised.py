@@ -10,10 +10,10 @@ import anyio
 from orchestrator_core.codec import check_json, copy_json
 from orchestrator_core.errors import DocumentError, NodeError, OrchestratorError
 from orchestrator_core.expressions import ExpressionError
-from orchestrator_core.nodes import LanguageError, WaitRequested
+from orchestrator_core.nodes import LanguageError
 from orchestrator_core.types import Failure
 
-__all__ = ["failure_of", "is_stray", "unwrapped"]
+__all__ = ["failure_of", "is_stray"]
 
 _FAR = 1e9  # seconds
 
@@ -24,14 +24,6 @@ def is_stray(error: BaseException, scope: anyio.CancelScope) -> bool:
         return False
     task = asyncio.current_task()
     return task is not None and not task.cancelling()
-
-
-def unwrapped(error: BaseException) -> BaseException:
-    """A wait that was asked for inside a task group comes in an exception group."""
-    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        inner = unwrapped(error.exceptions[0])
-        return inner if isinstance(inner, WaitRequested) else error
-    return error
 
 
 def _of_node_error(error: NodeError) -> Failure:

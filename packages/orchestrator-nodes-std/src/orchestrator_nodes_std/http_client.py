@@ -50,6 +50,8 @@ _KEPT_ACROSS_ORIGINS: Final = frozenset(
         "content-length",
         "content-type",
         "idempotency-key",
+        "traceparent",
+        "tracestate",
         "transfer-encoding",
         "user-agent",
     }

@@ -12,7 +12,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import attrs
@@ -29,15 +29,18 @@ from orchestrator_server.api.routes import ROUTES
 from orchestrator_server.api.table import ApiLimits, Services
 from orchestrator_server.approvals import ApprovalLinks
 from orchestrator_server.auth import Authenticator
+from orchestrator_server.errors import Invalid
+from orchestrator_server.metrics import Metrics
 from orchestrator_server.realms import Realms
 from orchestrator_server.scheduler import Scheduler
 from orchestrator_server.sealing import Sealer
 from orchestrator_server.settings import Settings
 from orchestrator_server.sql import SqlStorage
 from orchestrator_server.storage import Storage
+from orchestrator_server.tracing import Tracing
 from orchestrator_server.worker import Worker
 
-__all__ = ["App", "Parts", "create_app", "open_parts"]
+__all__ = ["App", "Parts", "create_app", "make_services", "open_parts"]
 
 DISTRIBUTION: Final = "pluggable-orchestrator-server"
 
@@ -57,12 +60,15 @@ class Parts:
 
 
 @contextlib.asynccontextmanager
-async def open_parts(settings: Settings, *, storage: Storage | None = None) -> AsyncIterator[Parts]:
+async def open_parts(
+    settings: Settings, *, storage: Storage | None = None, tracer_provider: Any = None
+) -> AsyncIterator[Parts]:
     """Open the database and the engine, and close them again.
 
     Args:
         settings: The settings.
         storage: A storage that is open already, and stays open.
+        tracer_provider: OpenTelemetry's, where spans go; without one they go where the settings say.
 
     Raises:
         Invalid: A setting cannot be used.
@@ -73,38 +79,82 @@ async def open_parts(settings: Settings, *, storage: Storage | None = None) -> A
     ring = settings.key_ring(make=storage is None)
     sealer = Sealer(ring.keys, ring.current)
     links = ApprovalLinks(ring, settings.address)
-    owned = storage is None
-    used: Storage = (
-        storage if storage is not None else await SqlStorage.open(settings.database, isolation=settings.isolation)
-    )
+    metrics = Metrics()
+    name = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(3)}"
+    async with contextlib.AsyncExitStack() as stack:
+        tracing = await stack.enter_async_context(_tracing(settings, tracer_provider, name))
+        if storage is not None:
+            used = storage
+        else:
+            used = await SqlStorage.open(settings.database, isolation=settings.isolation, meter=metrics.commit)
+            stack.push_async_callback(_close, used)
+        http = HttpPolicy(allow=settings.allow_addresses)
+        engine = await stack.enter_async_context(Engine(http=http, plugins=[] if tracing is None else [tracing]))
+        realms = Realms(engine, used, sealer, links=links, metrics=metrics, tracing=tracing)
+        worker = Worker(engine, realms, used, name=name, concurrency=settings.concurrency, lease=settings.lease)
+        yield Parts(settings, used, engine, realms, sealer, links, worker, Scheduler(used, realms))
+
+
+async def _close(storage: Storage) -> None:
+    with anyio.CancelScope(shield=True):
+        await storage.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _tracing(settings: Settings, provider: Any, name: str) -> AsyncIterator[Tracing | None]:
+    """Where spans go, if anywhere. Nothing of OpenTelemetry is imported where they go nowhere."""
+    if provider is None and not settings.traces:
+        yield None
+        return
     try:
-        async with Engine(http=HttpPolicy(allow=settings.allow_addresses)) as engine:
-            realms = Realms(engine, used, sealer, links=links)
-            worker = Worker(
-                engine,
-                realms,
-                used,
-                name=f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(3)}",
-                concurrency=settings.concurrency,
-                lease=settings.lease,
-            )
-            yield Parts(settings, used, engine, realms, sealer, links, worker, Scheduler(used, realms))
+        from orchestrator_server import otel  # noqa: PLC0415 - see above
+    except ImportError as error:
+        raise Invalid(
+            "traces: OpenTelemetry is not installed: pip install 'pluggable-orchestrator-server[otel]', or say traces = false"
+        ) from error
+    if provider is not None:
+        yield otel.Spans(provider)
+        return
+    own = otel.open_provider(name, version(DISTRIBUTION))
+    try:
+        yield otel.Spans(own)
     finally:
-        if owned:
-            with anyio.CancelScope(shield=True):
-                await used.aclose()
+        await otel.close_provider(own)
+
+
+def make_services(parts: Parts, document: Mapping[str, Json]) -> Services:
+    """What the handlers of an API work with."""
+    settings = parts.settings
+    return Services(
+        storage=parts.storage,
+        engine=parts.engine,
+        realms=parts.realms,
+        worker=parts.worker,
+        sealer=parts.sealer,
+        links=parts.links,
+        authenticator=Authenticator(parts.storage.keys, jwt=settings.jwt_settings()),
+        limits=ApiLimits(body=settings.body_limit, body_time=settings.body_timeout, wait=settings.wait),
+        metrics=parts.realms.metrics,
+        metrics_public=settings.metrics_public,
+        tracing=parts.realms.tracing,
+        document=document,
+    )
 
 
 class App:
     """The server as an ASGI application. Made by :func:`create_app`."""
 
-    def __init__(self, settings: Settings, storage: Storage | None, *, work: bool, schedule: bool) -> None:
+    def __init__(
+        self, settings: Settings, storage: Storage | None, *, work: bool, schedule: bool, tracer_provider: Any = None
+    ) -> None:
         self.settings = settings
         self.parts: Parts | None = None
         self.document: Mapping[str, Json] = make_document(ROUTES, version(DISTRIBUTION))
         self._storage = storage
         self._work = work
         self._schedule = schedule
+        self._tracer_provider = tracer_provider
+        self._services: Services | None = None
         self._router: Router | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,9 +176,11 @@ class App:
         """
         if self.parts is not None:
             raise OrchestratorError("this application runs already: enter `running` once")
-        async with open_parts(self.settings, storage=self._storage) as parts:
+        opened = open_parts(self.settings, storage=self._storage, tracer_provider=self._tracer_provider)
+        async with opened as parts:
             self.parts = parts
-            self._router = make_router(ROUTES, self._services(parts))
+            self._services = make_services(parts, self.document)
+            self._router = make_router(ROUTES, self._services)
             try:
                 async with anyio.create_task_group() as group:
                     if self._work:
@@ -141,22 +193,18 @@ class App:
                         parts.worker.stop()
                         parts.scheduler.stop()
             finally:
-                self._router = self.parts = None
+                self._router = self._services = self.parts = None
 
-    def _services(self, parts: Parts) -> Services:
-        settings = self.settings
-        return Services(
-            storage=parts.storage,
-            engine=parts.engine,
-            realms=parts.realms,
-            worker=parts.worker,
-            sealer=parts.sealer,
-            links=parts.links,
-            authenticator=Authenticator(parts.storage.keys, jwt=settings.jwt_settings()),
-            limits=ApiLimits(body=settings.body_limit, body_time=settings.body_timeout, wait=settings.wait),
-            metrics_public=settings.metrics_public,
-            document=self.document,
-        )
+    def drain(self) -> None:
+        """Take nothing new: an end has been asked for, and is to come within some seconds.
+
+        Work goes back to the queue, ``/ready`` says no, streams end, and requests that wait for an execution are answered
+        202 soon. Who has not called this before leaving :meth:`running` only waits a little longer there.
+        """
+        if self._services is not None and self.parts is not None:
+            self._services.draining = True
+            self.parts.worker.stop()
+            self.parts.scheduler.stop()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -176,7 +224,12 @@ class App:
 
 
 def create_app(
-    settings: Settings | None = None, *, storage: Storage | None = None, work: bool = True, schedule: bool = True
+    settings: Settings | None = None,
+    *,
+    storage: Storage | None = None,
+    work: bool = True,
+    schedule: bool = True,
+    tracer_provider: Any = None,
 ) -> App:
     """The server as an ASGI application.
 
@@ -185,5 +238,7 @@ def create_app(
         storage: A storage that is open already, instead of the database that the settings name.
         work: Whether it drives executions itself.
         schedule: Whether it starts what is scheduled.
+        tracer_provider: A provider of OpenTelemetry (the extra ``otel``) to which spans go, instead of where the settings say.
     """
-    return App(settings if settings is not None else Settings(), storage, work=work, schedule=schedule)
+    used = settings if settings is not None else Settings()
+    return App(used, storage, work=work, schedule=schedule, tracer_provider=tracer_provider)

@@ -53,6 +53,11 @@ def _as_json(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
+def _metrics_port(command: Command) -> Command:
+    what = "A port where /metrics, /health and /ready are answered. [default: none]"
+    return click.option("--metrics-port", type=int, help=what)(command)
+
+
 def _settings(options: Mapping[str, Any], **more: Json) -> Settings:
     from orchestrator_server.settings import load_settings
 
@@ -91,16 +96,6 @@ def _show(rows: list[dict[str, Json]], columns: tuple[str, ...], *, as_json: boo
         say(line)
 
 
-def _log(settings: Settings) -> None:
-    import logging
-
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
-    # What it has to say is said by the commands of the database.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
 # --- serve, worker, scheduler -----------------------------------------------------------------------------------------
 
 
@@ -118,12 +113,13 @@ def serve(*, no_worker: bool, no_scheduler: bool, **options: Any) -> None:
     """
     import anyio
 
+    from orchestrator_server import logs
     from orchestrator_server.api.serving import make_server
     from orchestrator_server.app import create_app
     from orchestrator_server.sql.database import shown
 
     settings = _settings(options, host=options["host"], port=options["port"])
-    _log(settings)
+    logs.configure(settings)
     credential = anyio.run(_first_key, settings)
     if credential is not None:
         say("The first key of the operator, shown this once:")
@@ -157,17 +153,20 @@ async def _first_key(settings: Settings) -> str | None:
 @click.command(short_help="Drive executions, beside a server on the same database.")
 @_where
 @click.option("--concurrency", type=int, help="Executions at one time. [default: 100]")
+@_metrics_port
 def worker(**options: Any) -> None:
     """Drive executions until it is asked to end (SIGTERM or Ctrl-C); what it held goes back to the queue then."""
-    settings = _settings(options, concurrency=options["concurrency"])
+    settings = _settings(options, concurrency=options["concurrency"], metrics_port=options["metrics_port"])
     _run_parts(settings, lambda parts: (parts.worker.run, parts.worker.stop))
 
 
 @click.command(short_help="Start what is scheduled, beside a server on the same database.")
 @_where
+@_metrics_port
 def scheduler(**options: Any) -> None:
     """Start executions by schedule until it is asked to end. Of several, each slot is started by one."""
-    _run_parts(_settings(options), lambda parts: (parts.scheduler.run, parts.scheduler.stop))
+    settings = _settings(options, metrics_port=options["metrics_port"])
+    _run_parts(settings, lambda parts: (parts.scheduler.run, parts.scheduler.stop))
 
 
 Runnable = tuple[Callable[[], Awaitable[None]], Callable[[], None]]
@@ -176,15 +175,26 @@ Runnable = tuple[Callable[[], Awaitable[None]], Callable[[], None]]
 def _run_parts(settings: Settings, choose: Callable[[Parts], Runnable]) -> None:
     import anyio
 
-    _log(settings)
+    from orchestrator_server import logs
+
+    logs.configure(settings)
 
     async def main() -> None:
+        from orchestrator_server.api.serving import make_monitor
         from orchestrator_server.app import open_parts
         from orchestrator_server.sql.database import shown
 
         async with open_parts(settings) as parts, anyio.create_task_group() as group:
             run, stop = choose(parts)
-            group.start_soon(_until_asked, stop, group.cancel_scope)
+            monitor = make_monitor(parts)
+            if settings.metrics_port:
+                group.start_soon(monitor.serve)
+
+            def end() -> None:
+                monitor.should_exit = True
+                stop()
+
+            group.start_soon(_until_asked, end, group.cancel_scope)
             say(f"orchestrator: at work (database {shown(settings.database)})")
             sys.stdout.flush()
             await run()

@@ -62,7 +62,9 @@ class ErrorWorkflows:
             _LOG.warning("the error workflow %r of %r cannot start: %s", name, workflow, fault, extra=extra)
             return None
         with contextlib.suppress(Exists):  # somebody else was quicker
-            await store.executions.create(NewExecution(event, parent=execution_id))
+            created = await store.executions.create(NewExecution(event, parent=execution_id))
+            if created.new:
+                self._realms.metrics.accepted("error")
         return started
 
     async def sweep(self, window: float) -> int:

@@ -37,7 +37,7 @@ class Answer:
 
     ``ended``: the execution has ended; ``result`` is there where it ended in this process, else the store has it.
     ``responded``: a ``respond`` node gave ``response``. ``no_response``: none can any more. ``waiting``: it waits for a
-    signal or a time. ``deadline``: time was over. In the last two cases it goes on.
+    signal or a time. ``deadline``: time was over, or the process ends. In the last two cases it goes on.
     """
 
     kind: AnswerKind
@@ -60,6 +60,7 @@ class Follower:
         self.response: Json = None
         self.ended: ExecutionEnded | None = None
         self.still = False
+        self.over = False  # nobody is to wait any longer: the process ends
         self.away = True  # whether it runs elsewhere, or nowhere now
         self.driver: Driver | None = None
         self._changed: anyio.Event | None = None  # there as long as somebody waits
@@ -138,7 +139,7 @@ class Handle:
             if answer is not None:
                 return answer
             left = None if over is None else over - anyio.current_time()
-            if left is not None and left <= 0:
+            if (left is not None and left <= 0) or self._follower.over:
                 return Answer("deadline")
             if not self._away():
                 await self._follower.change(left)

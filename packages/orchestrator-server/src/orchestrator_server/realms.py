@@ -33,10 +33,12 @@ from orchestrator_core.results import node_io_to_json
 from orchestrator_core.types import Json, Node, Pins
 from orchestrator_server.approvals import Approval, ApprovalLinks
 from orchestrator_server.errors import Invalid, NotFound, StorageFull
+from orchestrator_server.metrics import Metrics
 from orchestrator_server.quotas import Quotas
 from orchestrator_server.records import Tenant, Webhook, new_execution_id
 from orchestrator_server.sealing import Sealer, SealError, UnknownKey
 from orchestrator_server.storage import Storage, StoreJournal, TenantStore
+from orchestrator_server.tracing import Tracing
 
 __all__ = ["Realms", "ServedDriver", "TenantRealm", "TenantSettings", "Ways", "called_workflows"]
 
@@ -118,8 +120,35 @@ class ServedDriver(Driver):
             self.engine.wake()
 
 
+class _TracedDriver(ServedDriver):
+    """The same, with a span from here to its end, or until it is given up."""
+
+    def __init__(
+        self, realm: TenantRealm, machine: Machine, tracing: Tracing, begin: ExecutionStarted, fence: int
+    ) -> None:
+        super().__init__(realm, machine, fence=fence)
+        self._tracing = tracing
+        self._name = begin.execution_id  # the machine knows it when it has begun
+        tracing.begun(realm.tenant, begin)
+
+    def stop(self, failure: BaseException) -> None:
+        """See :class:`~orchestrator_core.driver.Driver`."""
+        if not self.done:
+            super().stop(failure)
+            self._tracing.left(self._name)
+
+
 class TenantRealm(Realm):
-    """A tenant's realm on the server: executions are accepted by the store before they are driven."""
+    """A tenant's realm on the server: executions are accepted by the store before they are driven.
+
+    Args:
+        tracing: Where they are traced.
+        more: As of :class:`~orchestrator_core.Realm`.
+    """
+
+    def __init__(self, engine: Engine, *, tracing: Tracing | None = None, **more: Any) -> None:
+        super().__init__(engine, **more)
+        self._tracing = tracing
 
     links: ApprovalLinks | None = None  # set by whoever makes it, where there are any
 
@@ -151,12 +180,16 @@ class TenantRealm(Realm):
             vars=copy_json(self.variables),
             workflow=workflow.id,
             version=workflow.version,
+            trace=None if self._tracing is None else self._tracing.accepted(self.tenant, workflow.id),
         )
 
     def driver(self, workflow: Workflow, event: ExecutionStarted, fence: int) -> ServedDriver:
         """The driver of an execution with this start event; it has not begun."""
         self.engine.check_open()
-        return ServedDriver(self, Machine(self.plan(workflow, event.start)), fence=fence)
+        machine = Machine(self.plan(workflow, event.start))
+        if self._tracing is not None:
+            return _TracedDriver(self, machine, self._tracing, event, fence)
+        return ServedDriver(self, machine, fence=fence)
 
     def approval_link(
         self, execution_id: str, path: str, signal: str, *, expires_at: float, answer: ApprovalAnswer | None = None
@@ -224,6 +257,8 @@ class Realms:
         sealer: Opens their secrets.
         links: Makes the links of approvals; without it there are none.
         idle: Seconds after which what is kept of a tenant that nobody asks for is dropped.
+        metrics: What is counted goes there.
+        tracing: Where executions are traced.
 
     ``on_still`` and ``on_commit`` are for the worker: what is told of executions that only wait (see
     :class:`~orchestrator_core.Realm`), and of events that were committed: tenant, execution, number of the first, events.
@@ -237,7 +272,11 @@ class Realms:
         *,
         links: ApprovalLinks | None = None,
         idle: float = 300.0,
+        metrics: Metrics | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
+        self.metrics = metrics if metrics is not None else Metrics()
+        self.tracing = tracing
         self.engine = engine
         self.on_still: Still | None = None
         self.on_commit: Committed | None = None
@@ -454,6 +493,7 @@ class Realms:
                 deny=home.settings.deny,
                 blobs=_QuotaBlobs(self, home.store),
                 on_still=self._still,
+                tracing=self.tracing,
             )
             realm.links = self._links
             if len(home.realms) > _REALMS:
@@ -572,6 +612,9 @@ class _ServedJournal:
             if root is not None and root is not driver:
                 root.stop(error)  # without this child it would wait for ever; whoever resumes it goes on with both
             raise
+        self._realms.metrics.committed(driver, events)
+        if root is not driver and not expected_seq:
+            self._realms.metrics.accepted("workflow")
         if self._realms.on_commit is not None:
             self._realms.on_commit(tenant, execution_id, first, events)
 

@@ -21,8 +21,10 @@ from orchestrator_core.types import Failure, Json
 from orchestrator_server.errors import Invalid
 
 __all__ = [
+    "MOST_COUNTED",
     "POISONED",
     "POISON_CLAIMS",
+    "Backlog",
     "Blob",
     "Claim",
     "Created",
@@ -62,6 +64,8 @@ __all__ = [
 # An execution that was claimed so often without an event of its own in between is not claimed again.
 POISON_CLAIMS = 5
 POISONED = "poisoned"
+# Entries of the queue that are counted, at most.
+MOST_COUNTED = 10_000
 
 Status = Literal["running", "waiting", "succeeded", "failed", "cancelled"]
 MessageKind = Literal["signal", "cancel"]
@@ -270,6 +274,14 @@ class Slot:
     schedule_id: str
     at: float
     execution_id: str | None
+
+
+@attrs.frozen
+class Backlog:
+    """What is due in the queue and held by nobody: how many (``MOST_COUNTED`` at most), and for how long the oldest has been."""
+
+    due: int
+    oldest: float
 
 
 @attrs.frozen

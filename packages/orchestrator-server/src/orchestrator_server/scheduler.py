@@ -26,6 +26,7 @@ from orchestrator_core.errors import DocumentError
 from orchestrator_core.types import Json
 from orchestrator_server.error_workflows import ErrorWorkflows
 from orchestrator_server.errors import Invalid, NotFound, StorageFull, TooMany
+from orchestrator_server.metrics import SlotOutcome
 from orchestrator_server.realms import Realms
 from orchestrator_server.records import DueSchedule, ExecutionRow, Message, NewExecution, Schedule, Tenant
 from orchestrator_server.slots import Rhythm, next_slot, next_slots, rhythm_of
@@ -179,7 +180,7 @@ class Scheduler:
             rhythm = rhythm_of(schedule.spec)
         except Invalid as fault:
             _LOG.error("schedule %s: %s; it is given up", schedule.id, fault, extra={"tenant": store.tenant})
-            return await self._note(store, schedule, slot, None, None)
+            return await self._note(store, schedule, slot, None, None, outcome="failed")
         try:
             async with self._realms.place(store.tenant):
                 return await self._with_room(store, schedule, rhythm, slot, now)
@@ -206,7 +207,7 @@ class Scheduler:
             return await self._leave_out(store, schedule, rhythm, slot, now)
         following = next_slot(rhythm, slot)
         if busy and rhythm.overlap == "skip":
-            return await self._note(store, schedule, slot, None, following)
+            return await self._note(store, schedule, slot, None, following, outcome="skipped")
         if busy and last is not None and rhythm.overlap == "cancel_other":
             await store.inbox.post(last.id, Message(_key("cancel", schedule.id, slot), "cancel"))
         return await self._fire(store, schedule, slot, following)
@@ -225,17 +226,29 @@ class Scheduler:
             _iso(slot),
             extra={"tenant": store.tenant},
         )
-        return await self._note(store, schedule, slot, None, following)
+        return await self._note(store, schedule, slot, None, following, outcome="missed")
 
     async def _fire(self, store: TenantStore, schedule: Schedule, slot: float, following: float | None) -> bool:
-        return await self._note(store, schedule, slot, await self._new(store, schedule, slot), following)
+        new = await self._new(store, schedule, slot)
+        return await self._note(store, schedule, slot, new, following, outcome="failed" if new is None else "fired")
 
     async def _note(
-        self, store: TenantStore, schedule: Schedule, slot: float, new: NewExecution | None, following: float | None
+        self,
+        store: TenantStore,
+        schedule: Schedule,
+        slot: float,
+        new: NewExecution | None,
+        following: float | None,
+        *,
+        outcome: SlotOutcome,
     ) -> bool:
         """Note a slot, with its execution or without, and the slot that follows."""
         state = None if new is None else {**schedule.state, "last": new.event.execution_id}
         created = await store.schedules.fire(schedule.id, slot, new, next_at=following, state=state)
+        if created is not None:
+            self._realms.metrics.accepted("schedule")
+        if created is not None or new is None:
+            self._realms.metrics.slot(outcome, 0.0 if created is None else created.execution.created_at - slot)
         if created is None:
             now = await store.schedules.get(schedule.id)
             if now is not None and now.next_at == slot and slot != following:

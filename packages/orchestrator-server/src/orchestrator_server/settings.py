@@ -98,7 +98,19 @@ class Settings:
         default=(), description="Private addresses that nodes may reach all the same.", examples=[["10.1.2.3"]]
     )
     metrics_public: bool = setting(default=False, description="Whether `/metrics` answers without an operator's key.")
+    metrics_port: int = setting(
+        default=0,
+        description="A port where `worker` and `scheduler` answer `/metrics`, `/health` and `/ready`; 0: none.",
+    )
+    traces: bool = setting(
+        default=False,
+        description="Whether OpenTelemetry traces are sent; true where the variables `OTEL_…` name a place for them.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = setting(default="info", description="How much is logged.")
+    log_format: Literal["auto", "text", "json"] = setting(
+        default="auto",
+        description="How: lines for people, or an object of JSON a line; `auto`: `text` in a terminal, else `json`.",
+    )
 
     @property
     def address(self) -> str:
@@ -191,6 +203,8 @@ def load_settings(
     path = file if file is not None else environment.get(f"{ENVIRONMENT}SETTINGS")
     if path:
         given.update(_from_file(Path(path)))
+    if _wants_traces(environment):
+        given.setdefault("traces", True)
     given.update(_from_environment(environment))
     given.update({name: value for name, value in (options or {}).items() if value is not None})
     try:
@@ -200,10 +214,26 @@ def load_settings(
         raise Invalid("settings: " + "; ".join(faults)) from None
     if settings.public_url and not _URL.fullmatch(settings.public_url):
         raise Invalid("settings: public_url: write it like https://flows.example.com, or with a path behind it")
-    for name, least in (("port", 0), ("body_limit", 1), ("connections", 1), ("concurrency", 1), ("lease", 1)):
+    for name, least in (
+        ("port", 0),
+        ("metrics_port", 0),
+        ("body_limit", 1),
+        ("connections", 1),
+        ("concurrency", 1),
+        ("lease", 1),
+    ):
         if getattr(settings, name) < least:
             raise Invalid(f"settings: {name}: must be {least} or more")
     return settings
+
+
+def _wants_traces(environment: Mapping[str, str]) -> bool:
+    """Whether OpenTelemetry's own variables say where traces are to go."""
+    exporter = environment.get("OTEL_TRACES_EXPORTER", "")
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or exporter not in {"", "otlp"}:
+        return False
+    places = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return exporter == "otlp" or any(environment.get(name) for name in places)
 
 
 def _from_file(path: Path) -> dict[str, Json]:

@@ -16,6 +16,7 @@ from orchestrator_core.events import Event
 from orchestrator_core.journal import Journal
 from orchestrator_core.types import Json
 from orchestrator_server.records import (
+    Backlog,
     Blob,
     Claim,
     Created,
@@ -175,6 +176,10 @@ class Queue(Protocol):
 
     async def next_due(self) -> float | None:
         """Seconds until something is due: 0 when something is, ``None`` when nothing will be by itself."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """What is due and held by nobody. Costs a look into an index for each tenant, and what is counted there."""
         ...
 
     async def mail(self, worker: str) -> Sequence[tuple[str, str]]:
@@ -547,6 +552,15 @@ class Storage(Protocol):
 
     async def now(self) -> float:
         """The time by which leases, waits and schedules are judged: the database's clock."""
+        ...
+
+    async def check(self) -> None:
+        """See that it can be used.
+
+        Raises:
+            SchemaVersion: Its schema is older than this version's.
+            Unavailable: It does not answer.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -137,6 +137,7 @@ class Worker:
         self._served = anyio.Event()  # set when one of them ends
         self._claiming = anyio.Lock()  # held while a claim is under way
         self._looked = 0.0  # when the inboxes of children were looked at, by the monotonic clock
+        realms.metrics.held = lambda: self.holds
         realms.on_still = self._still
         realms.on_commit = self._committed
 
@@ -172,6 +173,7 @@ class Worker:
                     pass  # a claim that is under way gives back what it gets
             finally:
                 self._stopping.set()
+                self._send_away()
                 with anyio.CancelScope(shield=True), anyio.move_on_after(_LET_GO):
                     await self._give_back()
                 self._group = None
@@ -181,6 +183,14 @@ class Worker:
         """Take nothing more, and let :meth:`run` return within ``grace`` and some seconds."""
         self._stopping.set()
         self._work.set()
+        if self._group is None:
+            self._send_away()
+
+    def _send_away(self) -> None:
+        """Whoever waits for an execution here is told that it takes longer."""
+        for follower in [*self._followers.values()]:
+            follower.over = True
+            follower.tell()
 
     async def _forever(self, loop: Callable[[], Awaitable[None]]) -> None:
         """Do a round again and again; what goes wrong in one (a database that does not answer) is tried again."""

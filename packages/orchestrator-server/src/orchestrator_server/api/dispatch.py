@@ -25,7 +25,7 @@ from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.types import Json
 from orchestrator_server.api.bodies import FORM, check_json_media, read_body, read_form, read_json, structured
 from orchestrator_server.api.problems import Problem, problem_of
-from orchestrator_server.api.table import Call, Reply, Route, Services
+from orchestrator_server.api.table import Call, Reply, Route, Services, Told
 from orchestrator_server.approvals import hide_links
 from orchestrator_server.auth import Forbidden, Principal, select_tenant
 
@@ -34,6 +34,7 @@ __all__ = ["PREFIX", "make_router"]
 PREFIX = "/api/v1"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PROBES = frozenset({"/health", "/ready", "/metrics"})  # they come all the time
 _log = logging.getLogger("orchestrator.api")
 
 
@@ -69,12 +70,16 @@ class _Endpoint:
         request_id = _request_id(request)
         method = scope["method"]
         route = self._routes.get("ANY") or self._routes.get("GET" if method == "HEAD" else method)
-        metrics = self._services.metrics
+        shown = route.path if route is not None else next((r.path for r in self._routes.values()), "none")
+        word = method if method in METHODS else "other"
+        told = Told(request_id)
+        metrics, tracing = self._services.metrics, self._services.tracing
+        span = None if tracing is None else tracing.request(word, shown, scope)
         metrics.in_flight += 1
         status = 500
         try:
             try:
-                response = await self._respond(route, request, request_id)
+                response = await self._respond(route, request, told)
             except ClientDisconnect:
                 status = 499
                 return
@@ -85,20 +90,26 @@ class _Endpoint:
             await response(scope, receive, send)
         finally:
             metrics.in_flight -= 1
-            shown = route.path if route is not None else next((r.path for r in self._routes.values()), "none")
-            metrics.request(method if method in METHODS else "other", shown, status, time.perf_counter() - begun)
+            seconds = time.perf_counter() - begun
+            metrics.request(word, shown, status, seconds)
+            if span is not None:
+                span.over(status, told.tags())
+            level = logging.DEBUG if shown in _PROBES else logging.INFO
+            if _log.isEnabledFor(level):
+                extra = {**told.tags(), "method": word, "route": shown, "status": status, "seconds": round(seconds, 6)}
+                _log.log(level, "%s %s %d", word, shown, status, extra=extra)
 
-    async def _respond(self, route: Route | None, request: Request, request_id: str) -> Response:
+    async def _respond(self, route: Route | None, request: Request, told: Told) -> Response:
         try:
-            return await _handle(self._checked(route), request, request_id, self._services)
+            return await _handle(self._checked(route), request, told, self._services)
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer has the one shape
             problem = problem_of(error)
             if problem is None:
-                _log.exception("request %s: %s %s", request_id, request.method, route.path if route else "-")
+                _log.exception("a request failed, and nobody foresaw it", extra=told.tags())
                 problem = Problem(500, "internal", "something went wrong here: the server's log says what")
-            return _json_response(problem.body(request_id).to_json(), problem.status, problem.headers)
+            return _json_response(problem.body(told.request).to_json(), problem.status, problem.headers)
 
     def _checked(self, route: Route | None) -> Route:
         if route is not None:
@@ -109,12 +120,14 @@ class _Endpoint:
         raise Problem(405, "method_not_allowed", f"this path takes {allowed}", headers={"Allow": allowed})
 
 
-async def _handle(route: Route, request: Request, request_id: str, services: Services) -> Response:
+async def _handle(route: Route, request: Request, told: Told, services: Services) -> Response:
     principal, tenant = await _authorise(route, request, services)
+    if principal is not None:
+        told.principal, told.tenant = principal.name, tenant or request.path_params.get("tenant_id")
     query = _read_query(route, request)
     body = await _read(route, request, services)
     store = await services.realms.store(tenant) if tenant is not None and route.scope == "tenant" else None
-    call = Call(request, services, request_id, request.path_params, query, body, principal, store)
+    call = Call(request, services, told, request.path_params, query, body, principal, store)
     answer = await route.handler(call)
     if isinstance(answer, Response):
         return answer

@@ -85,13 +85,14 @@ async def execute(call: Call) -> Reply:
 async def _answer(call: Call, handle: Handle) -> Reply:
     """The execution when it has ended; that it was accepted, where that takes too long or is not waited for."""
     services = call.services
+    call.told.execution = handle.id
     headers = {"Location": call.url(f"/executions/{handle.id}")}
     prefer = call.header("prefer") or ""
     if _ASYNC.search(prefer) is not None:
         headers["Preference-Applied"] = "respond-async"
     else:
         wanted = _WAIT.search(prefer)
-        seconds = services.limits.wait if wanted is None else min(services.limits.wait, float(wanted[1]))
+        seconds = services.patience if wanted is None else min(services.patience, float(wanted[1]))
         answer = await handle.wait(seconds)
         if answer.kind == "ended":
             return Reply(await ended_body(services, call.store, handle, answer), 200, headers)
@@ -247,18 +248,23 @@ async def execution_events(call: Call) -> Response:
     if last is not None and not re.fullmatch(r"[0-9]{1,15}", last):
         raise Problem(400, "bad_request", "Last-Event-ID is no number of an event of this stream")
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    call.told.execution = row.id
     stream = _stream(call, row, int(last or 0))
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
 
 async def _stream(call: Call, row: ExecutionRow, after: int) -> AsyncIterator[bytes]:
-    """The stream. A credential that is withdrawn ends it, as it would refuse the next request."""
-    yield b"retry: 1000\n\n"
+    """The stream. A credential that is withdrawn ends it, as it would refuse the next request; so does the server's end."""
+    metrics = call.services.metrics
+    metrics.streams += 1
     try:
+        yield b"retry: 1000\n\n"
         async for part in _parts(call, row, after):
             yield part
     except NotFound:
         return  # the tenant was deleted
+    finally:
+        metrics.streams -= 1
 
 
 async def _parts(call: Call, row: ExecutionRow, after: int) -> AsyncIterator[bytes]:
@@ -271,6 +277,8 @@ async def _parts(call: Call, row: ExecutionRow, after: int) -> AsyncIterator[byt
             if not await _still_allowed(call):
                 return
         if isinstance(item, Quiet):
+            if call.services.draining:
+                return  # whoever follows goes on elsewhere, behind the last one that came
             if now - spoken >= limits.heartbeat:
                 spoken = now
                 yield b": still here\n\n"

@@ -72,13 +72,14 @@ async def call_webhook(call: Call) -> Response:
     """Start the workflow behind a webhook, and answer as its trigger says."""
     services, request = call.services, call.request
     store = await _store(call)
+    call.told.tenant = store.tenant
     found = _find(await services.realms.webhooks(store.tenant), request)
     config = found.hook.config
     body = await read_body(request, services.limits)
     headers = _headers(request)
     workflow = await services.realms.workflow(store.tenant, found.hook.workflow, found.hook.version)
     realm = await services.realms.for_execution(store.tenant, workflow)
-    signed = await _let_in(services, realm, config, headers, body)
+    signed = await _let_in(call, realm, config, headers, body)
     payload = await _payload(call, store, found, headers, body)
     key = await _idempotency_key(realm, config, headers, payload)
     scope = f"{found.hook.method} {found.hook.path}"
@@ -97,9 +98,11 @@ async def call_webhook(call: Call) -> Response:
         idempotency_key=stored,
         fingerprint="" if key is None else fingerprint_of(workflow.id, found.hook.node),
     )
+    call.told.execution = handle.id
     if handle.created.new:
         services.metrics.accepted("webhook")
     elif replayed:
+        services.metrics.refused("replay")
         raise _unauthorized()
     return await answer_of(services, store, config, handle)
 
@@ -169,8 +172,9 @@ def params_of(config: Mapping[str, Any], parts: list[str]) -> dict[str, str]:
 
 
 async def _let_in(
-    services: Services, realm: TenantRealm, config: Mapping[str, Any], headers: Mapping[str, str], body: bytes
+    call: Call, realm: TenantRealm, config: Mapping[str, Any], headers: Mapping[str, str], body: bytes
 ) -> tuple[str, float] | None:
+    services = call.services
     try:
         if config.get("auth") is not None:
             check_auth(config["auth"], headers, realm.secrets)
@@ -178,7 +182,10 @@ async def _let_in(
             return check_signature(config["signature"], headers, body, realm.secrets, services.engine.clock.time())
     except (Refused, KeyError, ValueError, AttributeError) as error:
         # Whatever is wrong with the setting itself, it is not to let anybody in.
-        _log.info("tenant %s: a webhook call was refused: %s", realm.tenant, error)
+        services.metrics.refused("credential")
+        # The text of any other error may repeat what was sent.
+        why = error if isinstance(error, Refused) else type(error).__name__
+        _log.info("a webhook call was refused: %s", why, extra=call.told.tags())
         raise _unauthorized() from None
     return None
 
@@ -202,6 +209,7 @@ def _check_replay(services: Services, signature: str, key: str | None, seconds: 
             del seen[old]
     until, known = seen.setdefault(signature, (now + seconds, key))
     if until >= now and known != key:
+        services.metrics.refused("replay")
         raise _unauthorized()
 
 
@@ -333,7 +341,7 @@ async def answer_of(services: Services, store: TenantStore, config: Mapping[str,
     shaped: Mapping[str, Any] = config.get("response") or {}
     if respond == "immediately":
         return _made(shaped.get("status") or 202, shaped.get("headers"), {"execution_id": handle.id})
-    answer = await handle.wait(services.limits.wait, respond=respond == "node")
+    answer = await handle.wait(services.patience, respond=respond == "node")
     if answer.kind == "responded" and isinstance(answer.response, Mapping):
         made = answer.response
         return _made(made.get("status", 200), made.get("headers"), made.get("body"))

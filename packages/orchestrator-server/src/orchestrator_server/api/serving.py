@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Final, Literal
 
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from orchestrator_server.app import App
+from orchestrator_server.api.dispatch import make_router
+from orchestrator_server.api.routes import ROUTES
+from orchestrator_server.app import App, Parts, make_services
 from orchestrator_server.settings import Settings
 
-__all__ = ["make_server", "patient"]
+__all__ = ["MONITORED", "Server", "make_monitor", "make_server", "patient"]
+
+MONITORED: Final = frozenset({"/health", "/ready", "/metrics"})
+"""What a process without an API answers."""
 
 _GRACE = 8  # seconds for requests that are being answered when the server is asked to end
 _IDLE = 15  # seconds that a connection without a request is kept
@@ -63,15 +72,64 @@ def patient(base: Any, seconds: float) -> type[asyncio.Protocol]:
     return Patient
 
 
-def make_server(app: App, settings: Settings) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """A server that tells its application when an end is asked for, and then ends well: with the exit code 0.
+
+    Args:
+        config: As of uvicorn.
+        drain: Called when an end is asked for, before requests are waited for.
+        signals: Whether signals ask for it, or only ``should_exit``.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], None], *, signals: bool = True) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._signals = signals
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn, which would raise the signal once more in the end."""
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See uvicorn."""
+        with super().capture_signals() if self._signals else contextlib.nullcontext():
+            yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        self._drain()
+        await super().shutdown(sockets)
+
+
+def make_server(app: App, settings: Settings) -> Server:
     """A server for the application, which :meth:`uvicorn.Server.run` runs until it is asked to end."""
-    config = uvicorn.Config(
+    return Server(_config(app, settings, settings.port, lifespan="on"), app.drain)
+
+
+def make_monitor(parts: Parts) -> Server:
+    """A server for a process without an API: it answers ``/metrics``, ``/health`` and ``/ready``, and leaves signals alone.
+
+    Run it with :meth:`uvicorn.Server.serve`; whoever does sets ``should_exit``.
+    """
+    services = make_services(parts, {})
+    router = make_router([route for route in ROUTES if route.path in MONITORED], services)
+
+    def drain() -> None:
+        services.draining = True
+
+    return Server(_config(router, parts.settings, parts.settings.metrics_port, lifespan="off"), drain, signals=False)
+
+
+def _config(app: Any, settings: Settings, port: int, *, lifespan: Literal["on", "off"]) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         host=settings.host,
-        port=settings.port,
+        port=port,
         http=patient(AutoHTTPProtocol, settings.header_timeout),
         ws="none",
-        lifespan="on",
+        lifespan=lifespan,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -79,4 +137,3 @@ def make_server(app: App, settings: Settings) -> uvicorn.Server:
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=_GRACE,
     )
-    return uvicorn.Server(config)

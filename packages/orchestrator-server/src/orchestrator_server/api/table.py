@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
+from urllib.parse import quote
 
 import attrs
 from starlette.requests import Request
@@ -13,13 +14,14 @@ from starlette.responses import Response
 from orchestrator_core import Engine
 from orchestrator_core.codec import parse_time
 from orchestrator_core.types import Json
-from orchestrator_server.api.metrics import Metrics
 from orchestrator_server.api.problems import Problem
 from orchestrator_server.approvals import ApprovalLinks
 from orchestrator_server.auth import Authenticator, Principal, Role
+from orchestrator_server.metrics import Metrics
 from orchestrator_server.realms import Realms
 from orchestrator_server.sealing import Sealer
 from orchestrator_server.storage import Storage, TenantStore
+from orchestrator_server.tracing import Tracing
 from orchestrator_server.worker import Worker
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Reply",
     "Route",
     "Services",
+    "Told",
     "flag",
     "number",
     "one_of",
@@ -65,10 +68,37 @@ class Services:
     limits: ApiLimits = attrs.field(factory=ApiLimits)
     metrics: Metrics = attrs.field(factory=Metrics)
     metrics_public: bool = False
+    tracing: Tracing | None = None
+    draining: bool = False  # it is asked to end: nothing new is begun, nothing long is waited for
     document: Mapping[str, Json] = attrs.field(factory=dict)  # OpenAPI
     replays: dict[str, tuple[float, str]] = attrs.field(
         factory=dict
     )  # signatures of webhooks: until when, for which key
+
+    @property
+    def patience(self) -> float:
+        """How long a request waits for an execution, at most."""
+        return 0.0 if self.draining else self.limits.wait
+
+
+@attrs.define(eq=False)
+class Told:
+    """What the log says of a request, said by whoever finds it out. Nothing is decided by it."""
+
+    request: str
+    tenant: str | None = None
+    principal: str | None = None
+    execution: str | None = None
+
+    def tags(self) -> dict[str, str]:
+        """As extra of a record."""
+        tags = {
+            "request": self.request,
+            "tenant": self.tenant,
+            "principal": self.principal,
+            "execution": self.execution,
+        }
+        return {name: value for name, value in tags.items() if value is not None}
 
 
 @attrs.frozen
@@ -89,7 +119,7 @@ class Call:
 
     request: Request
     services: Services
-    request_id: str
+    told: Told
     path: Mapping[str, str]
     query: Mapping[str, Any]
     body: Any = None
@@ -122,7 +152,7 @@ class Call:
 
     def url(self, path: str) -> str:
         """The path of a resource of this API, wherever it is mounted."""
-        return f"{self.request.scope.get('root_path', '')}/api/v1{path}"
+        return f"{quote(self.request.scope.get('root_path', ''))}/api/v1{path}"
 
 
 @attrs.frozen

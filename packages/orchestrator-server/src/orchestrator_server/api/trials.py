@@ -123,7 +123,7 @@ async def _response(call: Call, config: Mapping[str, Any], handle: Handle) -> di
     try:
         made = await answer_of(call.services, call.store, config, handle)
     except Problem as problem:
-        body: Json = problem.body(call.request_id).to_json()
+        body: Json = problem.body(call.told.request).to_json()
         return {"status": int(problem.status), "headers": dict(problem.headers), "body": body}
     return {"status": made.status_code, "headers": dict(made.headers), "body": _shown(made)}
 

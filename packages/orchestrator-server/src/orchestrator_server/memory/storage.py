@@ -44,6 +44,9 @@ class MemoryStorage:
         """See the protocol."""
         return self._world.now()
 
+    async def check(self) -> None:
+        """See the protocol."""
+
     async def aclose(self) -> None:
         """See the protocol. What is in memory is gone."""
         self._world.tenants.clear()

@@ -12,8 +12,10 @@ from orchestrator_server import wire
 from orchestrator_server.errors import Exists, NotFound
 from orchestrator_server.memory.world import Data, Execution, World
 from orchestrator_server.records import (
+    MOST_COUNTED,
     POISON_CLAIMS,
     POISONED,
+    Backlog,
     Claim,
     DueSchedule,
     Key,
@@ -192,6 +194,12 @@ class Queue:
             if execution.row.wake_at is not None
         ]
         return max(0.0, min(times) - self._world.now()) if times else None
+
+    async def backlog(self) -> Backlog:
+        now = self._world.now()
+        rows = [execution.row for data in self._world.tenants.values() for execution in data.executions.values()]
+        due = [row.wake_at for row in rows if row.wake_at is not None and row.wake_at <= now]
+        return Backlog(min(len(due), MOST_COUNTED), now - min(due, default=now))
 
     async def mail(self, worker: str) -> Sequence[tuple[str, str]]:
         return [

@@ -24,7 +24,7 @@ from orchestrator_server.errors import Invalid, NotFound
 from orchestrator_server.records import Created, NewExecution
 from orchestrator_server.sql.faults import translated
 from orchestrator_server.sql.hop import Reply, Threads
-from orchestrator_server.sql.writer import Accept, Append, Lane, PostgresLane, SqliteLane, Work
+from orchestrator_server.sql.writer import Accept, Append, Lane, Meter, PostgresLane, SqliteLane, Work
 
 __all__ = ["QUEUE_ROLE", "SYSTEM", "TENANT_ROLE", "Database", "Scope", "make_engine", "make_private", "shown"]
 
@@ -79,13 +79,15 @@ class Database:
         url: Which.
         threads: Where reading is done, shared with other databases.
         patience: Seconds for which an append waits for a database that does not answer.
+        meter: Told of every commit.
     """
 
-    def __init__(self, url: URL, threads: Threads, *, patience: float = 45.0) -> None:
+    def __init__(self, url: URL, threads: Threads, *, patience: float = 45.0, meter: Meter | None = None) -> None:
         self.engine = make_engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self._threads = threads
         self._patience = patience
+        self._meter = meter
         self._lanes: dict[int, Lane] = {}
         self._lock = threading.Lock()
         self.closed = False
@@ -150,7 +152,7 @@ class Database:
             lane = self._lanes.get(number)
             if lane is None:
                 make = SqliteLane if self.is_sqlite else PostgresLane
-                lane = self._lanes[number] = make(self.engine, patience=self._patience)
+                lane = self._lanes[number] = make(self.engine, patience=self._patience, meter=self._meter)
             return lane
 
     @contextlib.contextmanager
@@ -177,9 +179,9 @@ def shown(url: str) -> str:
 def make_engine(url: URL) -> sa.Engine:
     """An engine with the settings that durability needs."""
     if url.get_backend_name() == "sqlite":
-        engine = sa.create_engine(
-            url, connect_args={"timeout": _BUSY, "check_same_thread": False}, pool_size=4, max_overflow=16
-        )
+        arguments = {"timeout": _BUSY, "check_same_thread": False}
+        # Parameters are data of tenants: errors that hold them end in a log.
+        engine = sa.create_engine(url, connect_args=arguments, pool_size=4, max_overflow=16, hide_parameters=True)
         event.listen(engine, "do_connect", _before_sqlite_connects)
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
@@ -188,7 +190,13 @@ def make_engine(url: URL) -> sa.Engine:
         driver = url.set(drivername="postgresql+psycopg")
         alive = {name: value for name, value in _ALIVE.items() if name not in url.query}
         engine = sa.create_engine(
-            driver, connect_args=alive, pool_size=4, max_overflow=12, pool_pre_ping=True, pool_recycle=1800
+            driver,
+            connect_args=alive,
+            pool_size=4,
+            max_overflow=12,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+            hide_parameters=True,
         )
         event.listen(engine, "connect", _on_postgresql_connect)
         return engine

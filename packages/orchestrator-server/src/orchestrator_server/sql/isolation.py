@@ -27,6 +27,7 @@ from orchestrator_server.sql.places import database_of, folder_of, schema_of
 from orchestrator_server.sql.statements import insert
 from orchestrator_server.sql.tables import TENANT_TABLES, executions, owners, properties, schedules, tenants, webhooks
 from orchestrator_server.sql.tenants import limits_of
+from orchestrator_server.sql.writer import Meter
 
 __all__ = ["IsolationName", "Rooms", "make_rooms", "settle"]
 
@@ -49,13 +50,15 @@ class Rooms(Protocol):
     def close(self) -> None: ...
 
 
-def make_rooms(isolation: IsolationName, system: Database, threads: Threads, patience: float) -> Rooms:
+def make_rooms(
+    isolation: IsolationName, system: Database, threads: Threads, patience: float, meter: Meter | None
+) -> Rooms:
     """The rooms of an isolation."""
     if isolation == "shared":
         return _Shared(system)
     if isolation == "schema" and not system.is_sqlite:
         return _Schemas(system, threads)
-    return _Databases(system, threads, patience)
+    return _Databases(system, threads, patience, meter)
 
 
 def settle(connection: Connection, isolation: IsolationName) -> None:
@@ -192,18 +195,19 @@ class _Schemas(_Common):
 class _Databases(_Common):
     """A database for each tenant: a file beside the system's, or a database of the same PostgreSQL server."""
 
-    def __init__(self, system: Database, threads: Threads, patience: float) -> None:
+    def __init__(self, system: Database, threads: Threads, patience: float, meter: Meter | None) -> None:
         super().__init__(system)
         self._threads = threads
         self._patience = patience
         self._open: dict[str, tuple[float, Home]] = {}  # with the time at which their tenants were made
+        self._meter = meter
         self._lock = threading.Lock()
 
     def _url(self, tenant_id: str) -> URL:
         return database_of(self._system.engine.url, tenant_id)
 
     def _database(self, tenant_id: str) -> Database:
-        return Database(self._url(tenant_id), self._threads, patience=self._patience)
+        return Database(self._url(tenant_id), self._threads, patience=self._patience, meter=self._meter)
 
     def _home(self, tenant_id: str, made_at: float) -> Home:
         with self._lock:

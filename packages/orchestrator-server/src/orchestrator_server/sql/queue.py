@@ -16,8 +16,10 @@ from sqlalchemy.engine import Connection
 
 from orchestrator_server.errors import NotFound, Unavailable
 from orchestrator_server.records import (
+    MOST_COUNTED,
     POISON_CLAIMS,
     POISONED,
+    Backlog,
     Claim,
     DueSchedule,
     Limits,
@@ -177,6 +179,13 @@ class SqlQueue:
             waits += [wait for _, wait in rows]
         return max(0.0, min(waits)) if waits else None
 
+    async def backlog(self) -> Backlog:
+        due, oldest = 0, 0.0
+        for home in await self._places.homes():
+            for tenant_due, wait in await home.database.read(home.queue_scope, _due_of_each):
+                due, oldest = due + tenant_due, max(oldest, -wait)
+        return Backlog(min(due, MOST_COUNTED), oldest)
+
     async def mail(self, worker: str) -> Sequence[tuple[str, str]]:
         box = sa.select(1).where(inbox.c.tenant == executions.c.tenant, inbox.c.execution == executions.c.id)
         wanted = sa.select(executions.c.tenant, executions.c.id).where(executions.c.worker == worker, box.exists())
@@ -214,6 +223,17 @@ def _next_of_each(connection: Connection) -> list[tuple[str, float]]:
     found = sa.select(owners.c.tenant, earliest.label("at")).subquery()
     wanted = sa.select(found.c.tenant, (found.c.at - now()).label("wait")).where(found.c.at.is_not(None))
     return [(row.tenant, row.wait) for row in connection.execute(wanted)]
+
+
+def _due_of_each(connection: Connection) -> list[tuple[int, float]]:
+    """How many entries of a tenant are due, and seconds until the next one is, for those that have any."""
+    mine = (executions.c.tenant == owners.c.tenant, executions.c.wake_at <= now())
+    some = sa.select(executions.c.wake_at).where(*mine).correlate(owners).limit(MOST_COUNTED).subquery()
+    count = sa.select(sa.func.count()).select_from(some).scalar_subquery()
+    earliest = sa.select(sa.func.min(executions.c.wake_at)).where(*mine).scalar_subquery()
+    found = sa.select(count.label("due"), earliest.label("at")).select_from(owners).subquery()
+    wanted = sa.select(found.c.due, (found.c.at - now()).label("wait")).where(found.c.due > 0)
+    return [(row.due, row.wait) for row in connection.execute(wanted)]
 
 
 def _claimer(lines: Sequence[tuple[_Line, int]], worker: str, lease: float) -> Callable[[Connection], list[Claim]]:

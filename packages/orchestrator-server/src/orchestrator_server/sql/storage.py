@@ -21,6 +21,7 @@ from orchestrator_server.sql.queue import SqlQueue
 from orchestrator_server.sql.statements import database_time
 from orchestrator_server.sql.tenants import Keys, Tenants
 from orchestrator_server.sql.values import BlobStore, Secrets, Variables
+from orchestrator_server.sql.writer import Meter
 from orchestrator_server.storage import Storage
 
 __all__ = ["SqlStorage", "SqlTenantStore"]
@@ -58,7 +59,13 @@ class SqlStorage:
 
     @classmethod
     async def open(
-        cls, url: str, *, isolation: IsolationName = "shared", patience: float = 45.0, readers: int = _READERS
+        cls,
+        url: str,
+        *,
+        isolation: IsolationName = "shared",
+        patience: float = 45.0,
+        readers: int = _READERS,
+        meter: Meter | None = None,
     ) -> Self:
         """Open a database whose schema is this version's. A SQLite file that is not there is made.
 
@@ -67,6 +74,7 @@ class SqlStorage:
             isolation: Whether tenants share tables, or have a schema or a database each.
             patience: Seconds for which an append waits for a database that does not answer.
             readers: Threads for everything but appends.
+            meter: Told of every commit of the writers, in their threads: how many jobs, how many seconds.
 
         Raises:
             Invalid: The address is of another database, or the database was set up with another isolation.
@@ -75,7 +83,7 @@ class SqlStorage:
         """
         address = check_url(url)
         threads = Threads(readers, name="orchestrator-storage")
-        system = Database(address, threads, patience=patience)
+        system = Database(address, threads, patience=patience, meter=meter)
         try:
             await threads.run(lambda: migrations.ensure(system.engine))
             await system.write(SYSTEM, lambda connection: settle(connection, isolation))
@@ -83,7 +91,7 @@ class SqlStorage:
             system.close()
             threads.close()
             raise
-        return cls(system, make_rooms(isolation, system, threads, patience), threads)
+        return cls(system, make_rooms(isolation, system, threads, patience, meter), threads)
 
     async def store(self, tenant_id: str) -> SqlTenantStore:
         """See the protocol."""
@@ -95,6 +103,10 @@ class SqlStorage:
     async def now(self) -> float:
         """See the protocol."""
         return await self._system.read(SYSTEM, database_time)
+
+    async def check(self) -> None:
+        """See the protocol."""
+        await self._system.read(SYSTEM, migrations.check)
 
     async def aclose(self) -> None:
         """See the protocol."""

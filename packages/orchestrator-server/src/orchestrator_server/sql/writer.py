@@ -29,7 +29,7 @@ from orchestrator_server.sql.faults import lost, translate
 from orchestrator_server.sql.hop import Reply, answer
 from orchestrator_server.sql.tables import journal
 
-__all__ = ["Accept", "Append", "Lane", "PostgresLane", "SqliteLane", "Work"]
+__all__ = ["Accept", "Append", "Lane", "Meter", "PostgresLane", "SqliteLane", "Work"]
 
 _MOST = 256
 _MOST_CHARACTERS = 4 * 1024 * 1024
@@ -114,6 +114,7 @@ class Work:
 
 
 Job = Append | Accept | Work
+Meter = Callable[[int, float], None]
 Answer = tuple[Reply, Any, BaseException | None]
 
 
@@ -123,10 +124,12 @@ class Lane:
     Args:
         engine: Where to connect.
         patience: Seconds for which a group is tried again while the database does not answer.
+        meter: Told of every commit, in this thread.
     """
 
-    def __init__(self, engine: sa.Engine, *, patience: float) -> None:
+    def __init__(self, engine: sa.Engine, *, patience: float, meter: Meter | None = None) -> None:
         self._engine = engine
+        self._meter = meter
         self._patience = patience
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._held: list[Job] = []  # taken from the queue, but not into the last group
@@ -176,9 +179,12 @@ class Lane:
         while (group := self._gather()) is not None:
             began = time.perf_counter()
             answers = self._settle(group)
-            self._pace += ((time.perf_counter() - began) - self._pace) / 8
+            seconds = time.perf_counter() - began
+            self._pace += (seconds - self._pace) / 8
             self._expected = max(len(group), (self._expected + len(group)) // 2)
             answer(answers)
+            if self._meter is not None:
+                self._meter(len(group), seconds)
             del group, answers
 
     def _gather(self) -> list[Job] | None:

@@ -16,6 +16,7 @@ from orchestrator_server.errors import Conflict, Invalid, NotFound
 from orchestrator_server.records import (
     POISON_CLAIMS,
     POISONED,
+    Backlog,
     Claim,
     ExecutionQuery,
     ExecutionRow,
@@ -270,6 +271,27 @@ async def a_message_wakes_what_waits(h: Harness) -> None:
     assert 990 < due <= 1000
     await store.inbox.post("exe_a", Message("m3", "cancel"))
     await _claim(h)
+
+
+async def what_is_due_is_counted(h: Harness) -> None:
+    """Of all tenants, and without what somebody holds or what is due later."""
+    await h.storage.check()
+    queue = h.storage.queue
+    assert await queue.backlog() == Backlog(0, 0.0)
+    store, other = await h.tenant(), await h.tenant("u")
+    for name in ("exe_a", "exe_b", "exe_c"):
+        await store.executions.create(new(name))
+    await other.executions.create(new("exe_a"))
+    await h.sleep(_SHORT)
+    found = await queue.backlog()
+    assert found.due == 4
+    assert _SHORT <= found.oldest < 30
+    claims = await queue.claim("a", 3, LEASE)
+    assert (await queue.backlog()).due == 1
+    assert await queue.release(claims[0], wake_in=1000.0)
+    assert (await queue.backlog()).due == 1
+    assert await queue.release(claims[1], wake_in=0.0)
+    assert (await queue.backlog()).due == 2
 
 
 async def a_claim_is_a_lease(h: Harness) -> None:
@@ -590,6 +612,7 @@ CONTRACTS: tuple[Callable[[Harness], Awaitable[None]], ...] = (
     what_a_parent_drives_is_not_queued,
     messages_wait_until_they_are_consumed,
     a_message_wakes_what_waits,
+    what_is_due_is_counted,
     a_claim_is_a_lease,
     claims_are_exclusive,
     claims_are_fair_between_tenants,

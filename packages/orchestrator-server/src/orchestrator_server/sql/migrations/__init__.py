@@ -98,6 +98,19 @@ def ensure(engine: sa.Engine) -> None:
         )
 
 
+def check(connection: Connection) -> None:
+    """See that the schema is not older than this version's. A newer one has come while this process ran: that is an upgrade.
+
+    Raises:
+        SchemaVersion: It is older, or there is none.
+    """
+    found = _current(connection, None)
+    if found != head() and (found is None or found in _known()):
+        raise SchemaVersion(
+            f"the database has schema {found}, this version needs {head()}: run `orchestrator db upgrade`"
+        )
+
+
 def upgrade_engine(engine: sa.Engine, *, schema: str | None = None) -> None:
     """Bring a database, or a schema in it, to this version's schema.
 
