@@ -1,0 +1,46 @@
+"""``orchestrator db``: the database's schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from orchestrator_core.cli.text import say, say_json
+from orchestrator_server.cli.shared import as_json_option, settings_of, where
+from orchestrator_server.sql import migrations
+
+__all__ = ["db"]
+
+
+@click.group()
+def db() -> None:
+    """Look after the database's schema."""
+
+
+@db.command("upgrade")
+@where
+@as_json_option
+def db_upgrade(*, as_json: bool, **options: Any) -> None:
+    """Bring the database to the schema of this version. A database without one is given it."""
+    settings = settings_of(options)
+    before = migrations.current(settings.database)
+    migrations.upgrade(settings.database)
+    now = migrations.current(settings.database)
+    if as_json:
+        say_json({"before": before, "schema": now})
+    else:
+        say(f"the schema is {now} already" if before == now else f"the schema is {now} now")
+
+
+@db.command("current")
+@where
+@as_json_option
+def db_current(*, as_json: bool, **options: Any) -> None:
+    """Show the schema that the database has, and the one that this version needs."""
+    settings = settings_of(options)
+    found, needed = migrations.current(settings.database), migrations.head()
+    if as_json:
+        say_json({"schema": found, "needed": needed})
+    else:
+        say(f"the schema is {found or 'not there'}; this version needs {needed}")

@@ -1,0 +1,117 @@
+"""``orchestrator serve``, ``worker`` and ``scheduler``: the processes of a server."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import click
+
+from orchestrator_core.cli.text import Problem, say
+from orchestrator_server.api.serving import make_server
+from orchestrator_server.app import Parts, create_app, open_parts
+from orchestrator_server.auth import new_key
+from orchestrator_server.cli.shared import settings_of, where
+from orchestrator_server.settings import Settings
+from orchestrator_server.sql import SqlStorage
+from orchestrator_server.sql.database import shown
+
+__all__ = ["scheduler", "serve", "worker"]
+
+
+@click.command()
+@where
+@click.option("--host", help="The address to listen on. [default: 127.0.0.1]")
+@click.option("--port", type=int, help="The port. [default: 8080]")
+@click.option("--no-worker", is_flag=True, help="Only accept executions: `orchestrator worker` drives them.")
+@click.option("--no-scheduler", is_flag=True, help="Start nothing by schedule: `orchestrator scheduler` does.")
+def serve(*, no_worker: bool, no_scheduler: bool, **options: Any) -> None:
+    """Serve the API. In the same process executions are driven and schedules started, unless said otherwise.
+
+    Without --database everything is kept in the file orchestrator.db, which is made when it is not there, and so is the key
+    that encrypts secrets. At the first start an operator's API key is made and printed, once.
+    """
+    settings = settings_of(options, host=options["host"], port=options["port"])
+    _log(settings)
+    credential = anyio.run(_first_key, settings)
+    if credential is not None:
+        say("The first key of the operator, shown this once:")
+        say(f"  {credential}")
+    server = make_server(create_app(settings, work=not no_worker, schedule=not no_scheduler), settings)
+    say(f"orchestrator: http://{settings.host}:{settings.port}/api/v1 (database {shown(settings.database)})")
+    sys.stdout.flush()
+    server.run()
+    if not server.started:
+        raise Problem("orchestrator serve: it could not begin: see the lines above", exit_code=1)
+
+
+async def _first_key(settings: Settings) -> str | None:
+    """A key for the operator, where there is none yet."""
+    settings.key_ring(make=True)
+    settings.jwt_settings()
+    storage = await SqlStorage.open(settings.database, isolation=settings.isolation)
+    try:
+        if await storage.keys.list(None):
+            return None
+        key, credential = new_key(None, "admin", name="first", now=await storage.now())
+        await storage.keys.create(key)
+        return credential
+    finally:
+        await storage.aclose()
+
+
+@click.command()
+@where
+@click.option("--concurrency", type=int, help="Executions at one time. [default: 100]")
+def worker(**options: Any) -> None:
+    """Drive executions until it is asked to end (SIGTERM or Ctrl-C); what it held goes back to the queue then."""
+    settings = settings_of(options, concurrency=options["concurrency"])
+    _run_parts(settings, lambda parts: (parts.worker.run, parts.worker.stop))
+
+
+@click.command()
+@where
+def scheduler(**options: Any) -> None:
+    """Start executions by schedule until it is asked to end. Of several, each slot is started by one."""
+    _run_parts(settings_of(options), lambda parts: (parts.scheduler.run, parts.scheduler.stop))
+
+
+Runnable = tuple[Callable[[], Awaitable[None]], Callable[[], None]]
+
+
+def _run_parts(settings: Settings, choose: Callable[[Parts], Runnable]) -> None:
+    _log(settings)
+
+    async def main() -> None:
+        async with open_parts(settings) as parts, anyio.create_task_group() as group:
+            run, stop = choose(parts)
+            group.start_soon(_until_asked, stop, group.cancel_scope)
+            say(f"orchestrator: at work (database {shown(settings.database)})")
+            sys.stdout.flush()
+            await run()
+            group.cancel_scope.cancel()
+
+    anyio.run(main)
+
+
+async def _until_asked(stop: Callable[[], None], scope: Any) -> None:
+    """Ask for the end on the first signal; a second one does not wait for it."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        count = 0
+        async for _ in signals:
+            count += 1
+            if count > 1:
+                scope.cancel()
+            stop()
+
+
+def _log(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    # What it has to say is said by the commands of the database.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
