@@ -103,6 +103,7 @@ class App:
         self._work = work
         self._schedule = schedule
         self._router: Router | None = None
+        self._served: Services | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -125,7 +126,8 @@ class App:
             raise OrchestratorError("this application runs already: enter `running` once")
         async with open_parts(self.settings, storage=self._storage) as parts:
             self.parts = parts
-            self._router = make_router(ROUTES, self._services(parts))
+            self._served = self._services(parts)
+            self._router = make_router(ROUTES, self._served)
             try:
                 async with anyio.create_task_group() as group:
                     if self._work:
@@ -138,7 +140,12 @@ class App:
                         parts.worker.stop()
                         parts.scheduler.stop()
             finally:
-                self._router = self.parts = None
+                self._router = self._served = self.parts = None
+
+    def end_streams(self) -> None:
+        """End the event streams, each within a second: for servers that wait until every answer is complete."""
+        if self._served is not None:
+            self._served.ending = True
 
     def _services(self, parts: Parts) -> Services:
         settings = self.settings

@@ -251,6 +251,8 @@ async def _stream(call: Call, row: ExecutionRow, after: int) -> AsyncIterator[by
     yield b"retry: 1000\n\n"
     checked = spoken = anyio.current_time()
     async for item in follow(call.services, call.store, row.id, after=after):
+        if call.services.ending:
+            return  # whoever follows asks again, and goes on where this stream ends
         now = anyio.current_time()
         if now - checked >= limits.stream_check:
             checked = now

@@ -1,17 +1,27 @@
-"""Serving the application: uvicorn, with a time-out for request heads, which it does not have."""
+"""Serving the application: uvicorn, with a time-out for request heads, which it does not have.
+
+Signals end it quietly: a server that was asked to end has done nothing wrong.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from orchestrator_server.app import App
+from orchestrator_server.errors import Unavailable
 from orchestrator_server.settings import Settings
 
-__all__ = ["make_server", "patient"]
+__all__ = ["Server", "listen", "make_server", "patient"]
 
 _GRACE = 8  # seconds for requests that are being answered when the server is asked to end
 _IDLE = 15  # seconds that a connection without a request is kept
@@ -63,8 +73,89 @@ def patient(base: Any, seconds: float) -> type[asyncio.Protocol]:
     return Patient
 
 
-def make_server(app: App, settings: Settings) -> uvicorn.Server:
-    """A server for the application, which :meth:`uvicorn.Server.run` runs until it is asked to end."""
+class Server(uvicorn.Server):
+    """A server for the application. Runs until SIGINT or SIGTERM, and returns.
+
+    Args:
+        app: The application.
+        config: How it is served.
+        ready: Called once, when requests are answered.
+    """
+
+    def __init__(self, app: App, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._app = app
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See :meth:`uvicorn.Server.startup`."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See :meth:`uvicorn.Server.shutdown`."""
+        self._app.end_streams()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ask for the end on a signal; unlike uvicorn's it does not raise the signal again afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """The sockets of an address: bound, so that nobody else has them, and not listening yet.
+
+    Args:
+        host: A name or an address; a name may stand for several.
+        port: The port; 0: a free one.
+
+    Raises:
+        Unavailable: The port is taken, or the address is not of this machine.
+    """
+    where = f"{host}:{port}"
+    bound: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            made = socket.socket(family, kind, protocol)
+            try:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                made.bind((address[0], bound[0].getsockname()[1] if bound else port, *address[2:]))
+            except OSError:
+                made.close()
+                raise
+            bound.append(made)
+    except OSError as error:
+        for made in bound:
+            made.close()
+        if error.errno == errno.EADDRINUSE:
+            text = f"{where} is taken: end what listens there, or choose another port with --port"
+        else:
+            text = f"{where} cannot be listened on: {error.strerror or error}: see --host and --port"
+        raise Unavailable(text) from None
+    return bound
+
+
+def make_server(app: App, settings: Settings, *, ready: Callable[[], None] = lambda: None) -> Server:
+    """A server for the application.
+
+    Args:
+        app: The application.
+        settings: How long requests may take, and how many there may be.
+        ready: Called once, when requests are answered.
+    """
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -79,4 +170,4 @@ def make_server(app: App, settings: Settings) -> uvicorn.Server:
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=_GRACE,
     )
-    return uvicorn.Server(config)
+    return Server(app, config, ready)

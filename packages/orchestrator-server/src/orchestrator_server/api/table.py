@@ -64,6 +64,7 @@ class Services:
     metrics: Metrics = attrs.field(factory=Metrics)
     metrics_public: bool = False
     document: Mapping[str, Json] = attrs.field(factory=dict)  # OpenAPI
+    ending: bool = False  # the process is about to end: streams are not kept alive
     replays: dict[str, tuple[float, str]] = attrs.field(
         factory=dict
     )  # signatures of webhooks: until when, for which key

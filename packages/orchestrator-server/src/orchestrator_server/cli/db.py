@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from orchestrator_core.cli.text import say, say_json
-from orchestrator_server.cli.shared import as_json_option, settings_of, where
+from orchestrator_server.cli.database import settings_of, where
+from orchestrator_server.cli.output import as_json_option
 from orchestrator_server.sql import migrations
 
 __all__ = ["db"]

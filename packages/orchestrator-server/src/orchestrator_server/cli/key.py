@@ -11,7 +11,8 @@ from orchestrator_core.cli.text import Problem, say, say_json
 from orchestrator_core.codec import format_time, parse_duration
 from orchestrator_core.types import Json
 from orchestrator_server.auth import new_key
-from orchestrator_server.cli.shared import as_json_option, show_rows, where, with_storage
+from orchestrator_server.cli.database import where, with_storage
+from orchestrator_server.cli.output import as_json_option, show_rows
 from orchestrator_server.settings import Settings
 from orchestrator_server.storage import Storage
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import attrs
 import click
 
 from orchestrator_core.cli.text import Problem, say
-from orchestrator_server.api.serving import make_server
+from orchestrator_server.api.serving import listen, make_server
 from orchestrator_server.app import Parts, create_app, open_parts
 from orchestrator_server.auth import new_key
-from orchestrator_server.cli.shared import settings_of, where
+from orchestrator_server.cli.database import settings_of, where
 from orchestrator_server.settings import Settings
 from orchestrator_server.sql import SqlStorage
 from orchestrator_server.sql.database import shown
@@ -37,29 +39,55 @@ def serve(*, no_worker: bool, no_scheduler: bool, **options: Any) -> None:
     """
     settings = settings_of(options, host=options["host"], port=options["port"])
     _log(settings)
-    credential = anyio.run(_first_key, settings)
-    if credential is not None:
+    # Before anything is made: who forgot that a server runs already shall not find a second database.
+    sockets = listen(settings.host, settings.port)
+    first = anyio.run(_begin, settings)
+    if first.credential is not None:
         say("The first key of the operator, shown this once:")
-        say(f"  {credential}")
-    server = make_server(create_app(settings, work=not no_worker, schedule=not no_scheduler), settings)
-    say(f"orchestrator: http://{settings.host}:{settings.port}/api/v1 (database {shown(settings.database)})")
+        say(f"  {first.credential}")
+    if not first.tenants:
+        meant = f" --database {shown(settings.database)}" if options["database"] else ""
+        say("There is no tenant yet. Next, in another terminal, in this folder:")
+        say(f"  orchestrator tenant create acme{meant}")
+        say(f"  orchestrator key create --tenant acme --role admin{meant}")
+
+    def ready() -> None:
+        say(f"orchestrator: {_url(sockets[0])}/api/v1 (database {shown(settings.database)}); Ctrl-C stops it")
+        sys.stdout.flush()
+
+    server = make_server(create_app(settings, work=not no_worker, schedule=not no_scheduler), settings, ready=ready)
     sys.stdout.flush()
-    server.run()
+    server.run(sockets)
     if not server.started:
         raise Problem("orchestrator serve: it could not begin: see the lines above", exit_code=1)
+    say("orchestrator: stopped")
 
 
-async def _first_key(settings: Settings) -> str | None:
-    """A key for the operator, where there is none yet."""
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@attrs.frozen
+class _First:
+    """What is new to a person who starts a server: the operator's key, where it was made now; whether there are tenants."""
+
+    credential: str | None
+    tenants: bool
+
+
+async def _begin(settings: Settings) -> _First:
+    """Make what a server needs and has not: the key that encrypts, the database, a key for the operator."""
     settings.key_ring(make=True)
     settings.jwt_settings()
     storage = await SqlStorage.open(settings.database, isolation=settings.isolation)
     try:
+        tenants = bool(await storage.tenants.list(limit=1))
         if await storage.keys.list(None):
-            return None
+            return _First(None, tenants)
         key, credential = new_key(None, "admin", name="first", now=await storage.now())
         await storage.keys.create(key)
-        return credential
+        return _First(credential, tenants)
     finally:
         await storage.aclose()
 
@@ -90,12 +118,13 @@ def _run_parts(settings: Settings, choose: Callable[[Parts], Runnable]) -> None:
         async with open_parts(settings) as parts, anyio.create_task_group() as group:
             run, stop = choose(parts)
             group.start_soon(_until_asked, stop, group.cancel_scope)
-            say(f"orchestrator: at work (database {shown(settings.database)})")
+            say(f"orchestrator: at work (database {shown(settings.database)}); Ctrl-C stops it")
             sys.stdout.flush()
             await run()
             group.cancel_scope.cancel()
 
     anyio.run(main)
+    say("orchestrator: stopped")
 
 
 async def _until_asked(stop: Callable[[], None], scope: Any) -> None:
@@ -115,3 +144,5 @@ def _log(settings: Settings) -> None:
     )
     # What it has to say is said by the commands of the database.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # That it begins and ends is said already.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

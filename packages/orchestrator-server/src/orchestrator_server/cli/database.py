@@ -1,22 +1,20 @@
-"""What the server's commands share: the options that say which database is meant, and lists for people and programs."""
+"""Commands that work on the database itself: the options that say which one, and opening it."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import anyio
 import click
 
-from orchestrator_core.cli.text import say, say_json, table, width_of
 from orchestrator_core.types import Json
 from orchestrator_server.settings import Settings, load_settings
 from orchestrator_server.sql import SqlStorage
 from orchestrator_server.storage import Storage
 
-__all__ = ["as_json_option", "settings_of", "show_rows", "where", "with_storage"]
+__all__ = ["settings_of", "where", "with_storage"]
 
 Made = TypeVar("Made")
 Command = Callable[..., Any]
@@ -33,11 +31,6 @@ def where(command: Command) -> Command:
     ):
         command = option(command)
     return command
-
-
-def as_json_option(command: Command) -> Command:
-    """The option ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def settings_of(options: Mapping[str, Any], **more: Json) -> Settings:
@@ -58,16 +51,3 @@ def with_storage(options: Mapping[str, Any], work: Callable[[Storage, Settings],
             await storage.aclose()
 
     return anyio.run(main)
-
-
-def show_rows(rows: list[dict[str, Json]], columns: tuple[str, ...], *, as_json: bool, none: str) -> None:
-    """A list, for people or for programs."""
-    if as_json:
-        say_json(rows)
-        return
-    if not rows:
-        say(none)
-        return
-    lines = [columns, *(tuple("" if row[name] is None else str(row[name]) for name in columns) for row in rows)]
-    for line in table(lines, width=width_of(sys.stdout), indent=""):
-        say(line)
