@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -334,6 +334,7 @@ def make_converter(*, accept: Callable[[Any], bool] = _pass) -> cattrs.Converter
     converter.register_structure_hook_func(_is_any, lambda value, _: value)
     converter.register_structure_hook_func(_is_literal, _structure_literal)
     converter.register_structure_hook_func(_is_enum, _structure_enum)
+    converter.register_structure_hook(StrEnum, _structure_enum)  # they are texts too: that hook would come first
     converter.register_structure_hook_factory(_is_union, lambda t: _union_hook(t, converter))
     converter.register_structure_hook_factory(_is_sequence, lambda t: _sequence_hook(t, converter))
     converter.register_structure_hook_factory(_is_mapping, lambda t: _mapping_hook(t, converter))

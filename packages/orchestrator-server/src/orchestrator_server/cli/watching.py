@@ -60,7 +60,9 @@ async def _progress_of(client: Client, workflow_id: str, first: Event) -> Progre
     except (Refused, DocumentError, KeyError) as error:
         complain(f"{client.access.command}: its graph cannot be shown: {error}")
         return None
-    return Progress(plan)
+    progress = Progress(plan)
+    progress.on_interrupt = "leaves it running"
+    return progress
 
 
 def _traits(types: dict[str, Any], name: str) -> Traits:
