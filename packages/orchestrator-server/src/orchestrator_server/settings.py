@@ -27,6 +27,8 @@ __all__ = ["ENVIRONMENT", "Settings", "load_settings"]
 ENVIRONMENT: Final = "ORCHESTRATOR_"
 """What the names of environment variables begin with."""
 
+_LAST_PORT = 65535
+
 
 @attrs.frozen
 class JwtKeyFile:
@@ -187,6 +189,8 @@ def load_settings(
     for name, least in (("port", 0), ("body_limit", 1), ("connections", 1), ("concurrency", 1), ("lease", 1)):
         if getattr(settings, name) < least:
             raise Invalid(f"settings: {name}: must be {least} or more")
+    if settings.port > _LAST_PORT:
+        raise Invalid(f"settings: port: must be {_LAST_PORT} or less")
     return settings
 
 

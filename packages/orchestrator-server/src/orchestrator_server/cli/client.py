@@ -219,14 +219,19 @@ class Client:
         Raises:
             Problem: The server does not come back, or has no such execution.
         """
-        last, lost = 0, None
+        last = 0
+        lost: float | None = None
+
+        def back() -> None:
+            nonlocal lost
+            if lost is not None:
+                lost = None
+                broken("")
+
         while True:
             try:
-                async with aclosing(self._stream(execution_id, last)) as stream:
+                async with aclosing(self._stream(execution_id, last, back)) as stream:
                     async for number, data in stream:
-                        if lost is not None:
-                            lost = None
-                            broken("")
                         if number is None:
                             return
                         last = number
@@ -248,7 +253,9 @@ class Client:
                 )
             await anyio.sleep(_AGAIN)
 
-    async def _stream(self, execution_id: str, last: int) -> AsyncGenerator[tuple[int | None, dict[str, Json]], None]:
+    async def _stream(
+        self, execution_id: str, last: int, connected: Callable[[], None]
+    ) -> AsyncGenerator[tuple[int | None, dict[str, Json]], None]:
         """One connection's events with their numbers; the last item, without one, says that the execution has ended."""
         headers = {"Last-Event-ID": str(last)} if last else {}
         async with self._http.stream(
@@ -257,6 +264,7 @@ class Client:
             if response.status_code != 200:
                 await response.aread()
                 self._answer(response)
+            connected()
             self._look_at_clock(response)
             fields: dict[str, str] = {}
             rest = b""

@@ -80,9 +80,12 @@ async def _list(client: Client, workflow: str | None, options: dict[str, Any]) -
         say_json(executions)
         return
     rows = [_row(body) for body in executions]
+    left_out = {"workflow"} if workflow is not None else set()
+    if not any(row["error"] for row in rows):
+        left_out.add("error")
     columns = ("execution", "workflow", "version", "status", "began", "took", "error")
     none = "there are no such executions" if options["statuses"] else "nothing has been executed yet"
-    show_rows(rows, columns if workflow is None else (columns[0], *columns[2:]), as_json=False, none=none)
+    show_rows(rows, tuple(name for name in columns if name not in left_out), as_json=False, none=none)
 
 
 def _row(body: dict[str, Any]) -> dict[str, Json]:
