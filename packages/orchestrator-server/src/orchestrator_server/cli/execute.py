@@ -14,7 +14,7 @@ from orchestrator_core.cli.text import Problem, complain, is_terminal, say, say_
 from orchestrator_core.results import result_from_json
 from orchestrator_core.types import ExecutionStatus
 from orchestrator_server.cli.client import Client, check_id, of_server, with_client
-from orchestrator_server.cli.output import as_json_option
+from orchestrator_server.cli.output import as_json_option, fresh_line
 from orchestrator_server.cli.watching import hints_of, report, watch
 
 __all__ = ["execute"]
@@ -72,6 +72,7 @@ def execute(*, workflow: str, **options: Any) -> int:
     try:
         return with_client(_COMMAND, options, work)
     except KeyboardInterrupt:
+        fresh_line(sys.stderr)
         if running.id:
             complain(f"{_COMMAND}: {running.id} goes on: orchestrator logs {running.id} --follow")
         else:

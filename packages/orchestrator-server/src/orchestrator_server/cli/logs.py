@@ -13,7 +13,7 @@ from orchestrator_core.codec import dump_json, format_duration, parse_time
 from orchestrator_core.results import result_from_json
 from orchestrator_core.types import Failure, Json, NodeIO
 from orchestrator_server.cli.client import Client, check_id, of_server, with_client
-from orchestrator_server.cli.output import as_json_option, show_rows
+from orchestrator_server.cli.output import as_json_option, fresh_line, show_rows
 from orchestrator_server.cli.watching import report, watch
 
 __all__ = ["logs"]
@@ -57,6 +57,7 @@ def logs(*, what: str | None, **options: Any) -> int:
     try:
         with_client(_COMMAND, options, work)
     except KeyboardInterrupt:
+        fresh_line(sys.stderr)
         complain(f"{_COMMAND}: interrupted; what runs goes on")
         return 130
     return 0

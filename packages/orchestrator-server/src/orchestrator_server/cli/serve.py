@@ -18,6 +18,7 @@ from orchestrator_server.api.serving import listen, make_server
 from orchestrator_server.app import Parts, create_app, open_parts
 from orchestrator_server.auth import new_key
 from orchestrator_server.cli.database import settings_of, where
+from orchestrator_server.cli.output import fresh_line
 from orchestrator_server.settings import Settings
 from orchestrator_server.sql import SqlStorage
 from orchestrator_server.sql.database import shown
@@ -60,6 +61,11 @@ def serve(*, no_worker: bool, no_scheduler: bool, **options: Any) -> None:
     server.run(sockets)
     if not server.started:
         raise Problem("orchestrator serve: it could not begin: see the lines above", exit_code=1)
+    _say_stopped()
+
+
+def _say_stopped() -> None:
+    fresh_line(sys.stdout)
     say("orchestrator: stopped")
 
 
@@ -124,7 +130,7 @@ def _run_parts(settings: Settings, choose: Callable[[Parts], Runnable]) -> None:
             group.cancel_scope.cancel()
 
     anyio.run(main)
-    say("orchestrator: stopped")
+    _say_stopped()
 
 
 async def _until_asked(stop: Callable[[], None], scope: Any) -> None:
