@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from serving import PROGRAM, Served, surroundings
 
+from orchestrator_core.cli import main
+
 ORDERS = (Path(__file__).resolve().parents[2] / "examples" / "order-desk.yaml").read_text(encoding="utf-8")
 SLOW = (
     ORDERS.replace("id: order-desk", "id: slow-desk").replace("path: orders", "path: slow").replace("for: 2", "for: 4")
@@ -160,13 +162,25 @@ def test_an_interrupt_leaves_the_execution_running(run: Run, served: Served, cre
         (("logs", "--url", "http://[::1"), {}, "orchestrator logs: --url http://[::1: "),
     ],
 )
+@pytest.mark.usefixtures("run")
 def test_what_is_wrong_is_said_in_a_line(
-    run: Run, words: tuple[str, ...], environment: dict[str, str], complaint: str
+    *,
+    served: Served,
+    credential: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    environment: dict[str, str],
+    complaint: str,
 ) -> None:
-    done = run(*words, **environment)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
-    assert complaint in done.stderr
+    own = {"ORCHESTRATOR_KEY": credential, "ORCHESTRATOR_TENANT": "acme"}
+    for name, value in {**surroundings(served.port), **own, **environment}.items():
+        monkeypatch.setenv(name, value)
+    assert main(words) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.count("\n") == 1
+    assert complaint in error
 
 
 def test_what_is_no_orchestrator_is_not_taken_for_one(run: Run) -> None:
