@@ -13,9 +13,9 @@ import click
 
 from orchestrator_core import hookimpl
 
-__all__ = ["Later", "register_commands"]
+__all__ = ["COMMANDS", "Later", "register_commands"]
 
-_COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve": ("serve", "Serve the API, drive executions and start what is scheduled."),
     "worker": ("serve", "Drive executions, beside a server on the same database."),
     "scheduler": ("serve", "Start what is scheduled, beside a server on the same database."),
@@ -27,6 +27,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "execute": ("execute", "Run a workflow on a server and show its progress."),
     "logs": ("logs", "Show past executions on a server, and what their nodes wrote."),
 }
+"""The commands, each with its module and what the list of all commands says."""
 
 
 class Later(click.Command):
@@ -57,5 +58,5 @@ class Later(click.Command):
 @hookimpl
 def register_commands(cli: click.Group) -> None:
     """Add the server's commands."""
-    for name, (module, short_help) in _COMMANDS.items():
+    for name, (module, short_help) in COMMANDS.items():
         cli.add_command(Later(name, module, short_help))
