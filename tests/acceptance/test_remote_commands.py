@@ -32,6 +32,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         assert made.command("tenant", "create", "acme").returncode == 0
         (made.folder / "orders.yaml").write_text(ORDERS)
         (made.folder / "slow.yaml").write_text(SLOW)
+        (made.folder / "patient.yaml").write_text(SLOW.replace("slow", "patient").replace("for: 4", "for: 60"))
         yield made
 
 
@@ -54,6 +55,7 @@ def run(served: Served, credential: str) -> Run:
 
     assert call("deploy", "orders.yaml").returncode == 0
     assert call("deploy", "slow.yaml").returncode == 0
+    assert call("deploy", "patient.yaml").returncode == 0
     return call
 
 
@@ -138,6 +140,26 @@ def test_an_interrupt_leaves_the_execution_running(run: Run, served: Served, cre
     assert process.returncode == 130
     assert error == f"orchestrator execute: {execution} goes on: orchestrator logs {execution} --follow\n"
     assert "slow-desk succeeded" in run("logs", execution, "--follow").stdout
+
+
+def test_a_key_that_is_withdrawn_meanwhile_does_not_hide_the_execution(run: Run, served: Served) -> None:
+    key = served.command("key", "create", "--tenant", "acme", "--role", "editor").stdout.strip()
+    environment = {**surroundings(served.port), "ORCHESTRATOR_KEY": key, "ORCHESTRATOR_TENANT": "acme"}
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", PROGRAM, "execute", "patient-desk", "-i", LARGE],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        execution = process.stdout.readline().partition("(")[2].partition(")")[0]
+        assert served.command("key", "revoke", key.partition(".")[0]).returncode == 0
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 1, "with 2 nothing would have been started"
+    assert "the credential is missing or not valid" in error
+    assert f"how it ends is not known here: orchestrator logs {execution} --follow\n" in error
+    assert run("logs", execution).stdout.startswith(f"{execution} of patient-desk, version ")
 
 
 @pytest.mark.parametrize(

@@ -247,8 +247,8 @@ class Client:
                 broken("the server is away: waiting for it")
             if anyio.current_time() - lost > _GIVE_UP:
                 raise Problem(
-                    f"{self.access.command}: the server has been away for {_GIVE_UP:.0f} seconds; {execution_id} goes on when it "
-                    f"is back: orchestrator logs {execution_id} --follow",
+                    f"{self.access.command}: the server has been away for {_GIVE_UP:.0f} seconds; the execution goes on when "
+                    "it is back",
                     exit_code=1,
                 )
             await anyio.sleep(_AGAIN)

@@ -71,6 +71,15 @@ def execute(*, workflow: str, **options: Any) -> int:
 
     try:
         return with_client(_COMMAND, options, work)
+    except Problem as error:
+        if not running.id:
+            raise
+        # Exit code 2 would say that nothing was started.
+        raise Problem(
+            *error.lines,
+            f"{_COMMAND}: how it ends is not known here: orchestrator logs {running.id} --follow",
+            exit_code=1,
+        ) from None
     except KeyboardInterrupt:
         fresh_line(sys.stderr)
         if running.id:
