@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
@@ -29,9 +29,11 @@ from orchestrator_core.codec import dump_json, wire_name
 from orchestrator_core.yaml_text import dump_yaml
 from orchestrator_server import errors as server_errors
 from orchestrator_server import sealing
+from orchestrator_server.cli import COMMANDS, Later
 
 __all__ = [
     "command_page",
+    "commands",
     "error_page",
     "hook_page",
     "hooks",
@@ -269,23 +271,44 @@ def _signature(function: Any) -> str:
 # --- commands -------------------------------------------------------------------------------------------------------
 
 
+def commands() -> Iterator[click.Context]:
+    """Every command of ours, as the context that it is called in; those of groups after their group."""
+    cli = make_cli()
+    top = click.Context(cli, info_name="orchestrator", **cli.context_settings)
+    for name in cli.list_commands(top):
+        command = cli.get_command(top, name)
+        if isinstance(command, Later):
+            yield from _with_inner(click.Context(command.load(), info_name=name, parent=top))
+        elif getattr(getattr(command, "callback", None), "__module__", "").startswith("orchestrator_core"):
+            yield click.Context(command, info_name=name, parent=top)  # type: ignore[arg-type]  # it is there: it has a callback
+
+
+def _with_inner(context: click.Context) -> Iterator[click.Context]:
+    yield context
+    group = context.command
+    for name, inner in sorted(group.commands.items()) if isinstance(group, click.Group) else ():
+        yield from _with_inner(click.Context(inner, info_name=name, parent=context))
+
+
 def command_page() -> str:
     """The page of the command line, made from click's own data."""
     cli = make_cli()
-    context = click.Context(cli, info_name="orchestrator", **cli.context_settings)
+    of_server = ", ".join(f"`{name}`" for name in COMMANDS)
     lines = ["# The command line", "", _markdown(cli.help or ""), "", _markdown(cli.epilog or ""), ""]
     lines += ["The command needs the extra `cli` of the core: `pip install 'pluggable-orchestrator-core[cli]'`.", ""]
-    for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
-        if command is not None and getattr(command.callback, "__module__", "").startswith("orchestrator_core"):
-            lines += _command(name, command, context)
+    lines += [f"{of_server} come with the package `pluggable-orchestrator-server`.", ""]
+    for context in commands():
+        lines += _command(context)
     return "\n".join(lines)
 
 
-def _command(name: str, command: click.Command, parent: click.Context) -> list[str]:
-    context = click.Context(command, info_name=name, parent=parent)
+def _command(context: click.Context) -> list[str]:
+    command = context.command
     usage = command.get_usage(context).removeprefix("Usage: ")
-    lines = [f"## `orchestrator {name}`", "", f"`{usage}`", "", _markdown(inspect.cleandoc(command.help or "")), ""]
+    help_text = _markdown(inspect.cleandoc(command.help or ""))
+    lines = [f"## `{context.command_path}`", "", f"`{usage}`", "", help_text, ""]
+    if isinstance(command, click.Group):
+        return lines
     rows = []
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)

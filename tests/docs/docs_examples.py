@@ -6,8 +6,10 @@ A document has one namespace and one working directory. What a fenced block mean
   A block whose first line is ``# name.py`` is saved under that name instead, and must be used by a later block.
 * ``output``: what the block above printed; ``...`` stands for anything.
 * ``console``: each line that begins with ``$ `` is a command, the lines below it are what it prints. ``orchestrator``
-  runs in this process, ``python``, ``pytest``, ``cat`` and ``ls`` in another. A command that fails must be followed by
-  ``$ echo $?``. Commands that install or set up something are not run.
+  runs in this process, ``python``, ``pytest``, ``curl``, ``cat`` and ``ls`` in another. A command that fails must be
+  followed by ``$ echo $?``. Commands that install or set up something are not run. ``orchestrator serve`` is another
+  process, on a free port instead of 8080, and stays until a block begins with ``^C``, or the page ends. What is set with
+  ``export`` holds until then too.
 * ``yaml``: a workflow, a list of nodes, or a case of the law: checked with the node types at hand; a case is also run, on
   the machine and through the engine, and what it expects compared. ``# name.yaml`` on the first line saves it.
 * ``javascript`` and ``toml``: parsed.
@@ -25,6 +27,8 @@ import io
 import os
 import re
 import shlex
+import signal
+import socket
 import subprocess
 import sys
 import tomllib
@@ -52,11 +56,11 @@ MODULES = sorted((ROOT / "packages").glob("*/src/**/*.py"))
 # Fences that hold nothing to execute.
 SHOWN = frozenset({"text", "json", "sh"})
 EXECUTED = ("python", "output", "console", "yaml", "javascript", "toml")
-# Commands that need the network, a fresh machine, or a server that stays.
+# Commands that need the network or a fresh machine.
 _NOT_RUN = re.compile(
-    r"(python3? go\.py|python3? -m (venv|pip)|(uv )?pip |nox|git |source |\. |sphinx-build|cd |export |python benchmarks/)"
+    r"(python3? go\.py|python3? -m (venv|pip)|(uv )?pip |nox|git |source |\. |sphinx-build|cd |python benchmarks/)"
 )
-_RUN = frozenset({"python", "python3", "pytest", "cat", "ls"})
+_RUN = frozenset({"python", "python3", "pytest", "curl", "cat", "ls"})
 _NAME = re.compile(r"# ([\w./-]+\.(?:py|yaml|yml|toml|js))(?::.*)?$", re.MULTILINE)
 _FENCE = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)(?P=fence) *$",
@@ -80,6 +84,8 @@ class State:
     saved: dict[str, int] = attrs.field(factory=dict)
     found: int = 0  # examples that were come across
     left_out: int = 0  # those of them with nothing but commands that are not run
+    server: subprocess.Popen[str] | None = None
+    port: int = 0  # the server's, instead of 8080
 
 
 @attrs.frozen
@@ -109,7 +115,9 @@ def run_page(page: Path, directory: Path) -> State:
     document = sybil.parse(page)
     state = State(directory)
     document.namespace.update({"__name__": "example", "$state": state})
-    with _inside(directory):
+    if re.search(r"^\$ .* examples/", page.read_text(encoding="utf-8"), re.MULTILINE):
+        (directory / "examples").symlink_to(ROOT / "examples")
+    with _inside(directory), _with_server(state):
         for example in document.examples():
             example.evaluate()
         _nothing_left(state)
@@ -146,6 +154,20 @@ def _inside(directory: Path) -> Iterator[None]:
             if source and Path(source).is_relative_to(directory):
                 del sys.modules[name]
         sys.modules.update({name: module for name, module in modules.items() if name not in sys.modules})
+
+
+@contextlib.contextmanager
+def _with_server(state: State) -> Iterator[None]:
+    """What a page sets in the environment, and the server that it starts, end with it."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        if state.server is not None:
+            state.server.kill()
+            state.server.communicate()
 
 
 def _evaluator(language: str) -> Callable[[Example], None]:
@@ -224,7 +246,10 @@ def _output(source: str, names: dict[str, Any], state: State, where: str) -> Non
 
 def _console(source: str, names: dict[str, Any], state: State, where: str) -> None:
     parts = re.split(r"^\$ ", source, flags=re.MULTILINE)
-    if parts[0].strip():
+    if parts[0].startswith("^C\n") and state.server is not None:
+        _same(parts[0][3:], _interrupt(state.server), where)
+        state.server = None
+    elif parts[0].strip():
         raise Wrong(f"{where}: a console block begins with `$ ` and a command")
     status, ran = 0, 0
     for number, part in enumerate(parts[1:]):
@@ -253,8 +278,55 @@ def _split(part: str) -> tuple[str, str]:
     return command.split("  #")[0].strip(), "".join(lines)
 
 
+def _serve(words: list[str], state: State) -> tuple[int, str]:
+    """Start a server, and give what it prints until it answers."""
+    if not state.port:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            state.port = probe.getsockname()[1]
+    os.environ |= {"ORCHESTRATOR_PORT": str(state.port), "ORCHESTRATOR_URL": f"http://127.0.0.1:{state.port}"}
+    program = "import sys; from orchestrator_core.cli import main; sys.exit(main())"
+    state.server = subprocess.Popen(
+        [sys.executable, "-c", program, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    )
+    assert state.server.stdout is not None
+    printed = ""
+    for line in state.server.stdout:
+        printed += line
+        if "Ctrl-C stops it" in line:
+            return 0, printed
+    return state.server.wait(), printed
+
+
+def _interrupt(server: subprocess.Popen[str]) -> str:
+    server.send_signal(signal.SIGINT)
+    printed, _ = server.communicate(timeout=PATIENCE)
+    if server.returncode:
+        raise Wrong(f"the server ends with the exit code {server.returncode}: {printed}")
+    return printed
+
+
+def _export(command: str, state: State) -> tuple[int, str]:
+    """``export A=b C=$(orchestrator …)``."""
+    words = shlex.split(re.sub(r"\$\((.*?)\)", lambda match: _run(match[1], state)[1].strip(), command))
+    os.environ |= dict(word.split("=", 1) for word in words[1:])
+    return 0, ""
+
+
 def _run(command: str, state: State) -> tuple[int, str]:
+    if state.port:
+        status, printed = _run_here(command.replace(":8080", f":{state.port}"), state)
+    else:
+        status, printed = _run_here(command, state)
+    return status, printed.replace(f":{state.port}", ":8080") if state.port else printed
+
+
+def _run_here(command: str, state: State) -> tuple[int, str]:
+    if command.startswith("export "):
+        return _export(command, state)
     words = shlex.split(command)
+    if words[:2] == ["orchestrator", "serve"]:
+        return _serve(words[1:], state)
     if words[0] == "orchestrator":
         # With an encoding, unlike StringIO: what the command line writes depends on it.
         out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)

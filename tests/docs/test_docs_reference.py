@@ -13,7 +13,6 @@ from docs_examples import MODULES, ROOT
 
 import orchestrator_core
 from orchestrator_core import OrchestratorError, errors
-from orchestrator_core.cli.app import make_cli
 from orchestrator_core.codec import wire_name
 from orchestrator_core.expressions import ROOTS
 from orchestrator_core.machine import TRANSITIONS
@@ -156,26 +155,18 @@ def test_a_hook_is_documented_and_used_somewhere_in_the_tests(name):
     )
 
 
-def commands():
-    cli = make_cli()
-    context = click.Context(cli, info_name="orchestrator")
-    for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
-        if command is not None and command.callback.__module__.startswith("orchestrator_core"):
-            yield name, command
-
-
-@pytest.mark.parametrize(
-    ("name", "command"), list(commands()), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_a_command_is_documented(name, command):
+@pytest.mark.parametrize("context", list(reference.commands()), ids=lambda context: context.command_path)
+def test_a_command_is_documented(context):
+    command, path = context.command, context.command_path
     page = text("reference/commands.md")
-    assert command.help, f"orchestrator {name} has no help"
-    assert f"## `orchestrator {name}`" in page
+    assert command.help, f"{path} has no help"
+    _, heading, own = page.partition(f"## `{path}`\n")
+    assert heading, f"{path} is not on the page"
+    own = own.partition("\n## ")[0]
     for parameter in command.params:
         if isinstance(parameter, click.Option) and not parameter.hidden:
-            assert parameter.help, f"orchestrator {name} {parameter.opts[0]} has no help"
-            assert parameter.opts[0] in page, f"orchestrator {name} {parameter.opts[0]} is not on the page"
+            assert parameter.help, f"{path} {parameter.opts[0]} has no help"
+            assert parameter.opts[0] in own, f"{path} {parameter.opts[0]} is not on the page"
 
 
 def test_every_error_code_is_documented_and_no_other():

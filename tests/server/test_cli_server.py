@@ -18,6 +18,7 @@ import pytest
 from api_client import document, setting
 
 from orchestrator_core.cli import main
+from orchestrator_server.cli import COMMANDS
 
 Run = Callable[..., tuple[int, str]]
 
@@ -188,3 +189,21 @@ def test_a_server_prints_its_first_key_once_and_keeps_its_data(server: Callable[
     told = second.end()
     assert "first key" not in told
     assert credential.partition(".")[2] not in told
+    assert "key_" not in second.end()
+
+
+def test_naming_the_commands_loads_no_server() -> None:
+    """Every engine that looks for plugins loads this one."""
+    heavy = ("sqlalchemy", "alembic", "starlette", "uvicorn", "httpx", "cryptography")
+    program = f"import orchestrator_server.cli, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_every_command_is_listed_and_explains_itself(run: Run) -> None:
+    listed = run("--help")[1]
+    for name, (_, short_help) in COMMANDS.items():
+        assert f"  {name} " in listed
+        assert short_help.split(",")[0] in listed
+        code, out = run(name, "--help")
+        assert (code, out.startswith(f"Usage: orchestrator {name} ")) == (0, True)

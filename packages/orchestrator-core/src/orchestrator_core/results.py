@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from orchestrator_core.codec import format_time
-from orchestrator_core.types import Attempt, Failure, Json, LogLine, NodeIO, Result
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["attempt_to_json", "failure_to_json", "log_line_to_json", "node_io_to_json", "result_to_json"]
+from orchestrator_core.codec import format_time, parse_time
+from orchestrator_core.types import Attempt, ExecutionStatus, Failure, Json, LogLine, NodeIO, NodeStatus, Result
+
+__all__ = [
+    "attempt_to_json",
+    "failure_to_json",
+    "log_line_to_json",
+    "node_io_to_json",
+    "result_from_json",
+    "result_to_json",
+]
 
 
 def result_to_json(result: Result) -> dict[str, Json]:
@@ -62,3 +72,54 @@ def log_line_to_json(line: LogLine) -> dict[str, Json]:
 def failure_to_json(failure: Failure | None) -> dict[str, Json] | None:
     """The object that error edges deliver: ``{code, message, node, attempt, data}``; ``None`` where there is no failure."""
     return None if failure is None else failure.to_json()
+
+
+def result_from_json(data: Mapping[str, Any]) -> Result:
+    """The execution of a JSON object that :func:`result_to_json` made, here or on a server.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is none.
+    """
+    return Result(
+        execution_id=data["execution_id"],
+        workflow=data["workflow"],
+        version=data["version"],
+        status=ExecutionStatus(data["status"]),
+        output=data["output"],
+        error=_failure(data["error"]),
+        nodes=tuple(_node_io(record) for record in data["nodes"]),
+        started_at=parse_time(data["started_at"]),
+        finished_at=_time(data["finished_at"]),
+    )
+
+
+def _node_io(data: Mapping[str, Any]) -> NodeIO:
+    return NodeIO(
+        path=data["path"],
+        node=data["node"],
+        type=data["type"],
+        status=NodeStatus(data["status"]),
+        input=data["input"],
+        output=data["output"],
+        outputs=dict(data["outputs"]),
+        error=_failure(data["error"]),
+        attempts=tuple(_attempt(attempt) for attempt in data["attempts"]),
+        logs=tuple(LogLine(parse_time(line["at"]), line["level"], line["message"]) for line in data["logs"]),
+        started_at=_time(data["started_at"]),
+        finished_at=_time(data["finished_at"]),
+    )
+
+
+def _attempt(data: Mapping[str, Any]) -> Attempt:
+    started, finished = parse_time(data["started_at"]), _time(data["finished_at"])
+    return Attempt(data["number"], started, finished, _failure(data["error"]))
+
+
+def _failure(data: Mapping[str, Any] | None) -> Failure | None:
+    if data is None:
+        return None
+    return Failure(data["code"], data["message"], data["node"], data["attempt"], data["data"])
+
+
+def _time(text: str | None) -> float | None:
+    return None if text is None else parse_time(text)

@@ -156,6 +156,7 @@ class App:
         self._tracer_provider = tracer_provider
         self._services: Services | None = None
         self._router: Router | None = None
+        self._served: Services | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""

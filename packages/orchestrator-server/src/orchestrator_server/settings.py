@@ -30,6 +30,8 @@ _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?")
 ENVIRONMENT: Final = "ORCHESTRATOR_"
 """What the names of environment variables begin with."""
 
+_LAST_PORT = 65535
+
 
 @attrs.frozen
 class JwtKeyFile:
@@ -224,6 +226,8 @@ def load_settings(
     ):
         if getattr(settings, name) < least:
             raise Invalid(f"settings: {name}: must be {least} or more")
+    if settings.port > _LAST_PORT:
+        raise Invalid(f"settings: port: must be {_LAST_PORT} or less")
     return settings
 
 

@@ -33,7 +33,7 @@ _OWN = {
     "doctor": "doctor",
     "version": "doctor",
 }
-_SERVER = frozenset({"serve", "worker", "scheduler", "db", "tenant", "key", "secret"})
+_SERVER = frozenset({"serve", "worker", "scheduler", "db", "tenant", "key", "secret", "deploy", "execute", "logs"})
 
 
 class Commands(click.Group):

@@ -49,6 +49,7 @@ _EXTRAS = {
     "yaml": ("yaml", "documents in YAML", "pluggable-orchestrator-core[yaml]"),
     "testing": ("hypothesis", "property tests of graphs", "pluggable-orchestrator-core[testing]"),
     "nodes-std": ("orchestrator_nodes_std", "the standard node types", "pluggable-orchestrator-nodes-std"),
+    "server": ("orchestrator_server", "a server: `orchestrator serve`", "pluggable-orchestrator-server"),
 }
 # Both in JavaScript and in Python this is the body of a function that gives 42.
 _PROBE = "return 42"

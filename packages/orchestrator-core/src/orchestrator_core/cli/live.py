@@ -135,7 +135,7 @@ def _heading(progress: Progress, now: float, width: int, icons: Icons) -> Text:
     text.append(f"  {progress.ended:,}/{progress.size:,}", style="")
     text.append(f"  {format_duration(max(end - progress.started_at, 0.0))}", style="")
     if progress.finished_at is None and not progress.cancelling and width - text.cell_len > 20:
-        text.append("  (Ctrl-C cancels)", style="bright_black")
+        text.append(f"  (Ctrl-C {progress.on_interrupt})", style="bright_black")
     return _fit(text, width)
 
 

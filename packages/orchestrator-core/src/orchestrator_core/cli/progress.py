@@ -128,6 +128,7 @@ class Progress:
         running: The row of each attempt that runs now, by path.
         leaving: Rows of which an attempt was cancelled while it ran: it may take its time to end.
         note: What is waited for when all is decided; whoever waits writes it.
+        on_interrupt: What Ctrl-C does, in words.
         serial: Counts events.
     """
 
@@ -151,6 +152,7 @@ class Progress:
         self.running: dict[str, Row] = {}
         self.leaving: dict[str, Row] = {}
         self.note = ""
+        self.on_interrupt = "cancels"
         self.serial = 0
         self._keep_logs = keep_logs
         self._delayed: set[str] = set()

@@ -14,6 +14,7 @@ import attrs
 import click
 
 from orchestrator_core.cli import options
+from orchestrator_core.cli.display import Mode
 from orchestrator_core.cli.documents import Loaded, load_for
 from orchestrator_core.cli.progress import Progress
 from orchestrator_core.cli.report import missing_hints, summarise, summarise_quietly
@@ -49,7 +50,7 @@ class Order:
     pins: Pins
     seed: int | None
     signals: Sequence[options.Signal]
-    mode: str  # "live", "plain" or "silent"
+    mode: Mode
     report: Callable[[Result], None]  # writes what the command ends with
 
 
@@ -149,7 +150,7 @@ def run(file: str, **given: Any) -> int:
     return code or (0 if result.status is ExecutionStatus.SUCCEEDED else 1)
 
 
-def _mode(given: dict[str, Any]) -> str:
+def _mode(given: dict[str, Any]) -> Mode:
     if given["as_json"] or given["quiet"]:
         return "silent"
     return "live" if is_terminal(sys.stdout) and not given["plain"] else "plain"

@@ -14,13 +14,10 @@ from typing import Any
 
 import anyio
 import attrs
-from rich.console import Console
-from rich.live import Live
 
-from orchestrator_core.cli import live
+from orchestrator_core.cli.display import Display, Mode
 from orchestrator_core.cli.progress import Progress, Row, wait_text
-from orchestrator_core.cli.report import STATUS_STYLES, happened_line
-from orchestrator_core.cli.text import complain, plural, say
+from orchestrator_core.cli.text import complain, plural
 from orchestrator_core.codec import format_duration, parse_duration
 from orchestrator_core.engine import Clock, Engine, Execution
 from orchestrator_core.nodes import NodeType
@@ -28,7 +25,6 @@ from orchestrator_core.types import ExecutionStatus
 
 __all__ = ["Closing", "Interrupts", "Watch", "catching"]
 
-_FRAME = 0.1  # seconds between two frames
 # Seconds without an event before an execution whose waits nobody can end is given up.
 _QUIET = 0.2
 # Seconds after which it is said what is still waited for.
@@ -102,7 +98,7 @@ class Watch:
         progress: Progress,
         interrupts: Interrupts,
         *,
-        mode: str,
+        mode: Mode,
         clock: Clock,
         kinds: Mapping[str, NodeType],
         closing: Closing,
@@ -118,8 +114,7 @@ class Watch:
         self.failure: BaseException | None = None
         self._kinds = kinds
         self._closing = closing
-        self._names = min(max((len(row.place) for row in progress.rows), default=8), 28)
-        self._icons = live.icons_for(getattr(sys.stdout, "encoding", None) or "ascii")
+        self._display = Display(progress, mode=mode, now=clock.time)
 
     async def until_the_end(self) -> None:
         """Return when the execution has ended with all that it runs, or can go no further.
@@ -130,10 +125,7 @@ class Watch:
         async with anyio.create_task_group() as group:
             group.start_soon(self._interrupted)
             group.start_soon(self._stalled)
-            if self.mode == "live":
-                group.start_soon(self._draw)
-            else:
-                group.start_soon(self._follow)
+            group.start_soon(self._follow)
             await self.done.wait()
             group.cancel_scope.cancel()
         if self.failure is not None:
@@ -153,54 +145,9 @@ class Watch:
                 f"orchestrator: {context.get('message')}" + (f": {type(error).__name__}: {error}" if error else "")
             )
 
-    # --- what is shown ----------------------------------------------------------------------------------------------
-
     async def _follow(self) -> None:
-        progress = self.progress
-        async for event in self.execution.events():
-            progress.apply(event)
-            if self.mode == "plain":
-                for happened in progress.happened:
-                    line = happened_line(happened, progress, self._icons, self._names)
-                    say(line, style=STATUS_STYLES.get(str(happened.kind)))
-            progress.happened.clear()
-        await self._leave()
+        await self._display.show(self.execution.events(), leave=self._leave)
         self.done.set()
-
-    async def _draw(self) -> None:
-        console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-        with Live(console=console, auto_refresh=False, vertical_overflow="crop") as picture:
-            try:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(self._fold, group.cancel_scope)
-                    await self._frames(console, picture)
-            finally:
-                self._show(console, picture)
-        self.done.set()
-
-    async def _fold(self, scope: anyio.CancelScope) -> None:
-        async for event in self.execution.events():
-            self.progress.apply(event)
-            self.progress.happened.clear()
-        await self._leave()
-        scope.cancel()
-
-    async def _frames(self, console: Console, picture: Live) -> None:
-        """Draw whenever something happened, and as long as times go on; ten times a second at most."""
-        progress, shown, size = self.progress, (-1, ""), console.size
-        while True:
-            state = (progress.serial, progress.note)
-            if state != shown or progress.active or progress.note or console.size != size:
-                shown, size = state, console.size
-                self._show(console, picture)
-            await anyio.sleep(_FRAME)
-
-    def _show(self, console: Console, picture: Live) -> None:
-        size = console.size
-        now = self.clock.time()
-        picture.update(
-            live.frame(self.progress, now=now, width=size.width, height=size.height, icons=self._icons), refresh=True
-        )
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

@@ -271,6 +271,8 @@ async def _parts(call: Call, row: ExecutionRow, after: int) -> AsyncIterator[byt
     limits = call.services.limits
     checked = spoken = anyio.current_time()
     async for item in follow(call.services, call.store, row.id, after=after):
+        if call.services.draining:
+            return  # whoever follows asks again, and goes on where this stream ends
         now = anyio.current_time()
         if now - checked >= limits.stream_check:
             checked = now

@@ -1,12 +1,17 @@
-"""Serving the application: uvicorn, with a time-out for request heads, which it does not have."""
+"""Serving the application: uvicorn, with a time-out for request heads, which it does not have.
+
+Signals end it quietly: a server that was asked to end has done nothing wrong.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import Any, Final, Literal
 
 import uvicorn
@@ -15,9 +20,10 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from orchestrator_server.api.dispatch import make_router
 from orchestrator_server.api.routes import ROUTES
 from orchestrator_server.app import App, Parts, make_services
+from orchestrator_server.errors import Unavailable
 from orchestrator_server.settings import Settings
 
-__all__ = ["MONITORED", "Server", "make_monitor", "make_server", "patient"]
+__all__ = ["MONITORED", "Server", "listen", "make_monitor", "make_server", "patient"]
 
 MONITORED: Final = frozenset({"/health", "/ready", "/metrics"})
 """What a process without an API answers."""
@@ -73,39 +79,93 @@ def patient(base: Any, seconds: float) -> type[asyncio.Protocol]:
 
 
 class Server(uvicorn.Server):
-    """A server that tells its application when an end is asked for, and then ends well: with the exit code 0.
+    """A server that tells its application when an end is asked for, and then returns.
 
     Args:
         config: As of uvicorn.
         drain: Called when an end is asked for, before requests are waited for.
-        signals: Whether signals ask for it, or only ``should_exit``.
+        ready: Called once, when requests are answered.
+        signals: Whether SIGINT and SIGTERM ask for it, or only ``should_exit``.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], None], *, signals: bool = True) -> None:
+    def __init__(
+        self, config: uvicorn.Config, drain: Callable[[], None], ready: Callable[[], None], *, signals: bool = True
+    ) -> None:
         super().__init__(config)
         self._drain = drain
+        self._ready = ready
         self._signals = signals
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See uvicorn, which would raise the signal once more in the end."""
-        super().handle_exit(sig, frame)
-        self._captured_signals.clear()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """See uvicorn."""
-        with super().capture_signals() if self._signals else contextlib.nullcontext():
-            yield
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See :meth:`uvicorn.Server.startup`."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn."""
+        """See :meth:`uvicorn.Server.shutdown`."""
         self._drain()
         await super().shutdown(sockets)
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ask for the end on a signal; unlike uvicorn's it does not raise the signal again afterwards."""
+        if not self._signals or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-def make_server(app: App, settings: Settings) -> Server:
-    """A server for the application, which :meth:`uvicorn.Server.run` runs until it is asked to end."""
-    return Server(_config(app, settings, settings.port, lifespan="on"), app.drain)
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """The sockets of an address: bound, so that nobody else has them, and not listening yet.
+
+    Args:
+        host: A name or an address; a name may stand for several.
+        port: The port; 0: a free one.
+
+    Raises:
+        Unavailable: The port is taken, or the address is not of this machine.
+    """
+    where = f"{host}:{port}"
+    bound: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            made = socket.socket(family, kind, protocol)
+            try:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                made.bind((address[0], bound[0].getsockname()[1] if bound else port, *address[2:]))
+            except OSError:
+                made.close()
+                raise
+            bound.append(made)
+    except OSError as error:
+        for made in bound:
+            made.close()
+        if error.errno == errno.EADDRINUSE:
+            text = f"{where} is taken: end what listens there, or choose another port with --port"
+        else:
+            text = f"{where} cannot be listened on: {error.strerror or error}: see --host and --port"
+        raise Unavailable(text) from None
+    return bound
+
+
+def make_server(app: App, settings: Settings, *, ready: Callable[[], None] = lambda: None) -> Server:
+    """A server for the application, which :meth:`uvicorn.Server.run` runs until it is asked to end.
+
+    Args:
+        app: The application.
+        settings: How long requests may take, and how many there may be.
+        ready: Called once, when requests are answered.
+    """
+    return Server(_config(app, settings, settings.port, lifespan="on"), app.drain, ready)
 
 
 def make_monitor(parts: Parts) -> Server:
@@ -119,7 +179,8 @@ def make_monitor(parts: Parts) -> Server:
     def drain() -> None:
         services.draining = True
 
-    return Server(_config(router, parts.settings, parts.settings.metrics_port, lifespan="off"), drain, signals=False)
+    config = _config(router, parts.settings, parts.settings.metrics_port, lifespan="off")
+    return Server(config, drain, lambda: None, signals=False)
 
 
 def _config(app: Any, settings: Settings, port: int, *, lifespan: Literal["on", "off"]) -> uvicorn.Config:

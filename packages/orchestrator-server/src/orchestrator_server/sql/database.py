@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -179,6 +180,9 @@ def shown(url: str) -> str:
 def make_engine(url: URL) -> sa.Engine:
     """An engine with the settings that durability needs."""
     if url.get_backend_name() == "sqlite":
+        folder = Path(url.database or "").parent
+        if not folder.is_dir():
+            raise Invalid(f"database: there is no folder {folder}: make it first")
         arguments = {"timeout": _BUSY, "check_same_thread": False}
         # Parameters are data of tenants: errors that hold them end in a log.
         engine = sa.create_engine(url, connect_args=arguments, pool_size=4, max_overflow=16, hide_parameters=True)

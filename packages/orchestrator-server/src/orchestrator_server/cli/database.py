@@ -1,0 +1,53 @@
+"""Commands that work on the database itself: the options that say which one, and opening it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import anyio
+import click
+
+from orchestrator_core.types import Json
+from orchestrator_server.settings import Settings, load_settings
+from orchestrator_server.sql import SqlStorage
+from orchestrator_server.storage import Storage
+
+__all__ = ["settings_of", "where", "with_storage"]
+
+Made = TypeVar("Made")
+Command = Callable[..., Any]
+
+
+def where(command: Command) -> Command:
+    """The options that say which database and settings are meant."""
+    for option in (
+        click.option(
+            "--isolation", type=click.Choice(["shared", "schema", "database"]), help="How tenants are kept apart."
+        ),
+        click.option("--database", metavar="URL", help="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."),
+        click.option("--settings", "file", metavar="FILE", type=click.Path(dir_okay=False), help="A TOML file."),
+    ):
+        command = option(command)
+    return command
+
+
+def settings_of(options: Mapping[str, Any], **more: Json) -> Settings:
+    """The settings, as the options, the environment and the file say."""
+    given = {"database": options["database"], "isolation": options["isolation"], **more}
+    return load_settings(os.environ, file=options["file"], options=given)
+
+
+def with_storage(options: Mapping[str, Any], work: Callable[[Storage, Settings], Awaitable[Made]]) -> Made:
+    """Do something with the database, and close it."""
+    settings = settings_of(options)
+
+    async def main() -> Made:
+        storage = await SqlStorage.open(settings.database, isolation=settings.isolation)
+        try:
+            return await work(storage, settings)
+        finally:
+            await storage.aclose()
+
+    return anyio.run(main)

@@ -1,0 +1,160 @@
+"""``orchestrator serve``, ``worker`` and ``scheduler``: the processes of a server."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import attrs
+import click
+
+from orchestrator_core.cli.text import Problem, say
+from orchestrator_server import logs
+from orchestrator_server.api.serving import listen, make_monitor, make_server
+from orchestrator_server.app import Parts, create_app, open_parts
+from orchestrator_server.auth import new_key
+from orchestrator_server.cli.database import settings_of, where
+from orchestrator_server.cli.output import fresh_line
+from orchestrator_server.settings import Settings
+from orchestrator_server.sql import SqlStorage
+from orchestrator_server.sql.database import shown
+
+__all__ = ["scheduler", "serve", "worker"]
+
+
+@click.command()
+@where
+@click.option("--host", help="The address to listen on. [default: 127.0.0.1]")
+@click.option("--port", type=int, help="The port. [default: 8080]")
+@click.option("--no-worker", is_flag=True, help="Only accept executions: `orchestrator worker` drives them.")
+@click.option("--no-scheduler", is_flag=True, help="Start nothing by schedule: `orchestrator scheduler` does.")
+def serve(*, no_worker: bool, no_scheduler: bool, **options: Any) -> None:
+    """Serve the API. In the same process executions are driven and schedules started, unless said otherwise.
+
+    Without --database everything is kept in the file orchestrator.db, which is made when it is not there, and so is the key
+    that encrypts secrets. At the first start an operator's API key is made and printed, once.
+    """
+    settings = settings_of(options, host=options["host"], port=options["port"])
+    logs.configure(settings)
+    # Before anything is made: who forgot that a server runs already shall not find a second database.
+    sockets = listen(settings.host, settings.port)
+    first = anyio.run(_begin, settings)
+    if first.credential is not None:
+        say("The first key of the operator, shown this once:")
+        say(f"  {first.credential}")
+    if not first.tenants:
+        meant = f" --database {shown(settings.database)}" if options["database"] else ""
+        say("There is no tenant yet. Next, in another terminal, in this folder:")
+        say(f"  orchestrator tenant create acme{meant}")
+        say(f"  orchestrator key create --tenant acme --role admin{meant}")
+
+    def ready() -> None:
+        say(f"orchestrator: {_url(sockets[0])}/api/v1 (database {shown(settings.database)}); Ctrl-C stops it")
+        sys.stdout.flush()
+
+    server = make_server(create_app(settings, work=not no_worker, schedule=not no_scheduler), settings, ready=ready)
+    sys.stdout.flush()
+    server.run(sockets)
+    if not server.started:
+        raise Problem("orchestrator serve: it could not begin: see the lines above", exit_code=1)
+    _say_stopped()
+
+
+def _say_stopped() -> None:
+    fresh_line(sys.stdout)
+    say("orchestrator: stopped")
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@attrs.frozen
+class _First:
+    """What is new to a person who starts a server: the operator's key, where it was made now; whether there are tenants."""
+
+    credential: str | None
+    tenants: bool
+
+
+async def _begin(settings: Settings) -> _First:
+    """Make what a server needs and has not: the key that encrypts, the database, a key for the operator."""
+    settings.key_ring(make=True)
+    settings.jwt_settings()
+    storage = await SqlStorage.open(settings.database, isolation=settings.isolation)
+    try:
+        tenants = bool(await storage.tenants.list(limit=1))
+        if await storage.keys.list(None):
+            return _First(None, tenants)
+        key, credential = new_key(None, "admin", name="first", now=await storage.now())
+        await storage.keys.create(key)
+        return _First(credential, tenants)
+    finally:
+        await storage.aclose()
+
+
+def _metrics_port(command: Callable[..., Any]) -> Callable[..., Any]:
+    what = "A port where /metrics, /health and /ready are answered. [default: none]"
+    return click.option("--metrics-port", type=int, help=what)(command)
+
+
+@click.command()
+@where
+@click.option("--concurrency", type=int, help="Executions at one time. [default: 100]")
+@_metrics_port
+def worker(**options: Any) -> None:
+    """Drive executions until it is asked to end (SIGTERM or Ctrl-C); what it held goes back to the queue then."""
+    settings = settings_of(options, concurrency=options["concurrency"], metrics_port=options["metrics_port"])
+    _run_parts(settings, lambda parts: (parts.worker.run, parts.worker.stop))
+
+
+@click.command()
+@where
+@_metrics_port
+def scheduler(**options: Any) -> None:
+    """Start executions by schedule until it is asked to end. Of several, each slot is started by one."""
+    settings = settings_of(options, metrics_port=options["metrics_port"])
+    _run_parts(settings, lambda parts: (parts.scheduler.run, parts.scheduler.stop))
+
+
+Runnable = tuple[Callable[[], Awaitable[None]], Callable[[], None]]
+
+
+def _run_parts(settings: Settings, choose: Callable[[Parts], Runnable]) -> None:
+    logs.configure(settings)
+
+    async def main() -> None:
+        async with open_parts(settings) as parts, anyio.create_task_group() as group:
+            run, stop = choose(parts)
+            monitor = make_monitor(parts)
+            if settings.metrics_port:
+                group.start_soon(monitor.serve)
+
+            def end() -> None:
+                monitor.should_exit = True
+                stop()
+
+            group.start_soon(_until_asked, end, group.cancel_scope)
+            say(f"orchestrator: at work (database {shown(settings.database)}); Ctrl-C stops it")
+            sys.stdout.flush()
+            await run()
+            group.cancel_scope.cancel()
+
+    anyio.run(main)
+    _say_stopped()
+
+
+async def _until_asked(stop: Callable[[], None], scope: Any) -> None:
+    """Ask for the end on the first signal; a second one does not wait for it."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        count = 0
+        async for _ in signals:
+            count += 1
+            if count > 1:
+                scope.cancel()
+            stop()
