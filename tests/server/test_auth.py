@@ -295,6 +295,46 @@ async def test_a_tenants_admin_gives_out_no_more_than_its_own_tenant(api: Api) -
     assert (await api.call("GET", "/tenants/acme", token=own, tenant="Acme")).status_code == 403
 
 
+async def test_ids_inside_a_request_reach_no_other_tenant(api: Api) -> None:
+    await api.post("/workflows", document(setting("a", of="acme"), name="inner"))
+    await api.call("PUT", "/secrets/token", {"value": "s3cret-of-acme"})
+    foreign: dict[str, Any] = {"token": await api.key("Acme", "admin"), "tenant": "Acme"}
+    calling = document({"id": "call", "type": "workflow", "config": {"workflow": "inner"}})
+    made = await api.call("POST", "/workflows", calling, **foreign)
+    if made.status_code == 201:
+        body = await api.post("/executions/w/execute", **foreign)
+        assert body["status"] == "failed"
+        assert "acme" not in str(body["nodes"])
+    await api.post("/workflows", document(setting("a", got="{{ payload }}"), name="shows"), **foreign)
+    for claim in ("tenant", "tenant_id", "x-tenant-id", "projectId"):
+        sent = await api.call("POST", "/executions/shows/execute", {"payload": 1, claim: "acme"}, **foreign)
+        assert sent.status_code == 422, claim
+        body = await api.post("/executions/shows/execute", {"payload": {claim: "acme"}}, **foreign)
+        assert body["output"] == {"got": {claim: "acme"}}
+    answer = await api.call("POST", "/tenants/Acme/keys", {"role": "admin", "tenant": "acme"}, **foreign)
+    assert answer.status_code == 422
+    assert (await api.get("/executions"))["executions"] == []
+
+
+async def test_only_routes_are_exempt_not_paths_that_end_like_them(api: Api) -> None:
+    for end in ("health", "ready", "metrics", "openapi.json", "hooks/acme/x"):
+        for path in (f"/workflows/{end}", f"/executions/{end}", f"/variables/{end}", f"/tenants/acme/keys/{end}"):
+            for method in ("GET", "POST", "PUT", "DELETE"):
+                answer = await api.call(method, path, token="")
+                assert answer.status_code in {401, 404, 405}, (method, path)
+    for path in ("/workflows/health", "/variables/ready", "/executions/metrics", "/tenants/health"):
+        assert (await api.call("GET", path, token="")).status_code == 401, path
+
+
+async def test_a_new_key_holds_before_the_old_one_is_revoked(api: Api) -> None:
+    old, new = [(await api.post("/tenants/acme/keys", tenant=None)) for _ in range(2)]
+    for key in (old, new):
+        assert (await api.call("GET", "/workflows", token=key["credential"])).status_code == 200
+    assert (await api.call("DELETE", f"/tenants/acme/keys/{old['id']}", tenant=None)).status_code == 204
+    assert (await api.call("GET", "/workflows", token=old["credential"])).status_code == 401
+    assert (await api.call("GET", "/workflows", token=new["credential"])).status_code == 200
+
+
 @pytest.mark.parametrize(
     "sent",
     [

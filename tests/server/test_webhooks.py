@@ -276,6 +276,24 @@ async def test_a_delivery_that_two_processes_get_is_one_execution(api: Api, plac
     assert [(told.status_code, told.json()) for told in answers] == [(status, {name: one["execution_id"]})] * 100
 
 
+@pytest.mark.parametrize("place", ["sqlite-shared", "postgresql-shared"], indirect=True)
+async def test_a_delivery_whose_reply_was_lost_gets_it_when_it_comes_again(storage: Storage, place: Place) -> None:
+    others = await place.open()
+    back = create_app(Settings(secret_keys=KEY), storage=others)
+    answer = {"id": "a", "type": "respond", "config": {"status": 201, "body": {"by": "{{ execution.id }}"}}}
+    async with running(storage, work=False, wait=0.2) as api:
+        await api.post("/workflows", document(hook(idempotency={"header": "X-Delivery"}, respond="node"), answer))
+        first = await send(api, json={}, headers={"X-Delivery": "d1"})
+        assert first.status_code == 202, "nobody drives it yet"
+        name = first.json()["execution_id"]
+        async with back.running():
+            await ended(api, name)
+        again = await send(api, json={}, headers={"X-Delivery": "d1"})
+        assert (again.status_code, again.json()) == (201, {"by": name})
+        assert len(await executions(api)) == 1
+    await others.aclose()
+
+
 async def test_a_signature_cannot_be_replayed_with_another_key(api: Api) -> None:
     await api.call("PUT", "/secrets/hook", {"value": "shared-key"})
     await api.post("/workflows", document(hook(signature=SIGNATURE, idempotency={"header": "X-Delivery"})))
