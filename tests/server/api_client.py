@@ -121,9 +121,9 @@ class Api:
 
 
 @contextlib.asynccontextmanager
-async def running(storage: Storage, **settings: Any) -> AsyncIterator[Api]:
+async def running(storage: Storage, *, work: bool = True, **settings: Any) -> AsyncIterator[Api]:
     """The API over a storage, with the tenants ``acme`` and ``Acme``, which only look alike."""
-    app = create_app(Settings(secret_keys=KEY, **settings), storage=storage)
+    app = create_app(Settings(secret_keys=KEY, **settings), storage=storage, work=work, schedule=work)
     async with app.running() as parts, client_of(app) as http:
         for name in RESIDENTS:
             if await storage.tenants.get(name) is None:

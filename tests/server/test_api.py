@@ -56,8 +56,23 @@ async def test_what_is_wrong_with_a_document_is_told_with_its_place(api: Api) ->
     assert "cycle" in (await api.call("POST", "/workflows", cycle)).json()["message"]
     circle = document({"id": "call", "type": "workflow", "config": {"workflow": "w"}})
     assert (await api.call("POST", "/workflows", circle)).status_code == 422
+    twice = {**ONE, "nodes": [setting("a"), setting("a")], "edges": []}
+    answer = await api.call("POST", "/workflows", twice)
+    assert [fault["place"] for fault in answer.json()["faults"]] == ["$.nodes[1].id"]
     await api.post("/workflows", ONE)
     assert (await api.call("PUT", "/workflows/w", {**ONE, "id": "other"})).status_code == 422
+
+
+async def test_workflows_that_call_each_other_in_a_circle_are_refused(api: Api) -> None:
+    def calls(name: str, other: str) -> dict[str, Any]:
+        return document({"id": "call", "type": "workflow", "config": {"workflow": other}}, name=name)
+
+    await api.post("/workflows", document(setting("a"), name="b"))
+    await api.post("/workflows", calls("a", "b"))
+    answer = await api.call("PUT", "/workflows/b", calls("b", "a"))
+    assert answer.status_code == 422
+    assert [fault["place"] for fault in answer.json()["faults"]] == ["$.nodes[0].config.workflow"]
+    assert (await api.get("/workflows/b"))["latest"] == 1
 
 
 async def test_somebody_elses_change_is_not_overwritten(api: Api) -> None:

@@ -200,13 +200,8 @@ async def test_it_can_be_mounted_in_another_application() -> None:
 @pytest.mark.parametrize("place", SQL_KINDS, indirect=True)
 async def test_another_process_drives_what_this_one_accepts(storage: Storage, place: Place) -> None:
     others = await place.open()
-    front = create_app(Settings(secret_keys=KEY, wait=30.0), storage=storage, work=False, schedule=False)
     back = create_app(Settings(secret_keys=KEY), storage=others)
-    async with front.running() as parts, client_of(front) as http:
-        api = Api(front, parts, http)
-        api.token = await api.key(None, "admin")
-        await api.post("/tenants", {"id": "here"}, tenant=None)
-        api.tenant = "here"
+    async with running(storage, work=False, wait=30.0) as api:
         await api.post("/workflows", document(setting("a", done=True)))
         queued = await api.call("POST", "/executions/w/execute", headers={"Prefer": "wait=0"})
         assert queued.status_code == 202

@@ -18,6 +18,7 @@ from api_client import Api, document, running, setting
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from conftest import RESIDENTS
 from orchestrator_server.api.routes import ROUTES
 from orchestrator_server.auth import (
     ROLES,
@@ -118,24 +119,40 @@ async def api(storage: Storage) -> AsyncIterator[Api]:
         yield made
 
 
+# Pairs that differ in case, in a character, by an ending, and only where names of schemas and files end.
+LOOK_ALIKES = (("acme", "Acme"), ("a-b", "a_b"), ("t1", "t10"), ("x" * 63 + "A", "x" * 63 + "a"))
+
+
 @pytest.fixture
 async def filled(api: Api) -> dict[str, str]:
     """What the tenant ``acme`` has, by the names of the paths' parameters."""
+    return await fill(api, "acme")
+
+
+def mark(tenant: str) -> str:
+    """What stands in everything that a tenant has, and in nothing of others."""
+    return f"<{tenant}>"
+
+
+async def fill(api: Api, tenant: str) -> dict[str, str]:
+    """Give a tenant something under every kind of id. What may have the same ids for all has them."""
     daily = {"id": "daily", "type": "schedule", "config": {"cron": "0 9 * * *"}}
-    await api.post("/workflows", document(daily, setting("a")))
-    await api.call("PUT", "/variables/city", {"value": "Ulm"})
-    await api.call("PUT", "/secrets/city", {"value": "x"})
-    key = await api.post("/tenants/acme/keys", tenant=None)
-    execution = (await api.post("/executions/w/execute"))["execution_id"]
+    hook = {"id": "hook", "type": "webhook", "config": {"path": "x", "respond": "last"}}
+    for trigger, name in ((daily, "w"), (hook, "hooked")):
+        await api.post("/workflows", document(trigger, setting("a", of=mark(tenant)), name=name), tenant=tenant)
+    await api.call("PUT", "/variables/city", {"value": mark(tenant)}, tenant=tenant)
+    await api.call("PUT", "/secrets/city", {"value": mark(tenant)}, tenant=tenant)
+    key = await api.post(f"/tenants/{tenant}/keys", {"name": mark(tenant)}, tenant=None)
+    execution = (await api.post("/executions/w/execute", tenant=tenant))["execution_id"]
     return {
         "workflow_id": "w",
         "version": "1",
-        "tenant_id": "acme",
+        "tenant_id": tenant,
         "key_id": key["id"],
         "execution_id": execution,
         "name": "city",
         "schedule_id": "w-daily",
-        "tenant": "acme",
+        "tenant": tenant,
         "path": "x",
         "token": "a.b",
     }
@@ -143,7 +160,9 @@ async def filled(api: Api) -> dict[str, str]:
 
 def calls(filled: dict[str, str]) -> list[tuple[str, str, str, Any]]:
     """Name, method, path and body of a call of every route. What deletes comes last."""
-    names = sorted(MATRIX, key=lambda name: (name.startswith("DELETE"), "tenant_id}" in name))
+    names = sorted(
+        MATRIX, key=lambda name: (name.startswith("DELETE"), "tenant_id}" in name, name.endswith("tenant_id}"))
+    )
     found = []
     for name in names:
         method, template = name.split(" ")
@@ -208,15 +227,72 @@ async def test_every_route_hides_what_another_tenant_has(api: Api, filled: dict[
 
 
 async def contents(api: Api, filled: dict[str, str]) -> list[Any]:
+    tenant = filled["tenant_id"]
     paths = (
         "/workflows/w",
+        "/workflows/w/versions",
         f"/executions/{filled['execution_id']}",
         "/variables",
         "/secrets",
         "/schedules",
         "/executions",
     )
-    return [await api.get(path) for path in paths]
+    own = (f"/tenants/{tenant}", f"/tenants/{tenant}/keys")
+    return [
+        *[await api.get(path, tenant=tenant) for path in paths],
+        *[await api.get(path, tenant=None) for path in own],
+    ]
+
+
+async def test_look_alikes_share_nothing_through_any_route(api: Api) -> None:
+    has: dict[str, dict[str, str]] = {}
+    for tenant in (name for pair in LOOK_ALIKES for name in pair):
+        if tenant not in RESIDENTS:
+            await api.post("/tenants", {"id": tenant}, tenant=None, status=201)
+        await api.key(tenant, "admin")
+        has[tenant] = await fill(api, tenant)
+    for one, other in LOOK_ALIKES:
+        for own, foreign in ((one, other), (other, one)):
+            before = await contents(api, has[foreign])
+            assert mark(foreign) in str(before)
+            for call in calls(has[own]):
+                if not call[0].startswith("DELETE"):
+                    await through(api, call, own, foreign, has)
+            assert await contents(api, has[foreign]) == before
+    for one, other in LOOK_ALIKES:
+        before = await contents(api, has[one])
+        for call in calls(has[other]):
+            if call[0].startswith("DELETE"):
+                await through(api, call, other, one, has)
+        assert await contents(api, has[one]) == before
+        assert (await api.call("GET", f"/tenants/{other}", tenant=None)).status_code == 404
+
+
+async def through(
+    api: Api, call: tuple[str, str, str, Any], own: str, foreign: str, has: dict[str, dict[str, str]]
+) -> None:
+    """Call a route as a tenant: with the ids it has, and with those that only the other one has."""
+    name, method, path, body = call
+    scope, _ = MATRIX[name]
+    if scope == "system" and "{" not in name:
+        return  # of no tenant
+    credential = {"public": "", "system": api.token}.get(scope, await api.key(own, "admin"))
+    sent = {"token": credential, "tenant": None if scope in {"public", "system"} else own}
+    theirs = path
+    for kind in ("execution_id", "key_id"):
+        theirs = theirs.replace(has[own][kind], has[foreign][kind])
+    if theirs != path:
+        answer = await api.call(method, theirs, body, **sent)
+        assert (answer.status_code, mark(foreign) in answer.text) == (404, False), (name, answer.text)
+    if scope == "any":
+        answer = await api.call(method, path.replace(own, foreign), body, **sent)
+        assert (answer.status_code, mark(foreign) in answer.text) == (403, False), (name, answer.text)
+    answer = await api.call(method, path, body, **sent)
+    expected = {401} if name == "GET /metrics" else {200, 201, 202, 204, 409}
+    assert answer.status_code in expected, (name, answer.text)
+    assert mark(foreign) not in answer.text, (name, answer.text)
+    if name == "ANY /hooks/{tenant}/{path}":
+        assert mark(own) in answer.text
 
 
 async def test_a_tenants_admin_gives_out_no_more_than_its_own_tenant(api: Api) -> None:
@@ -229,6 +305,46 @@ async def test_a_tenants_admin_gives_out_no_more_than_its_own_tenant(api: Api) -
     assert (await api.call("POST", "/tenants/Acme/keys", {"role": "viewer"}, token=own)).status_code == 403
     assert (await api.call("GET", "/tenants", token=own)).status_code == 403
     assert (await api.call("GET", "/tenants/acme", token=own, tenant="Acme")).status_code == 403
+
+
+async def test_ids_inside_a_request_reach_no_other_tenant(api: Api) -> None:
+    await api.post("/workflows", document(setting("a", of="acme"), name="inner"))
+    await api.call("PUT", "/secrets/token", {"value": "s3cret-of-acme"})
+    foreign: dict[str, Any] = {"token": await api.key("Acme", "admin"), "tenant": "Acme"}
+    calling = document({"id": "call", "type": "workflow", "config": {"workflow": "inner"}})
+    made = await api.call("POST", "/workflows", calling, **foreign)
+    if made.status_code == 201:
+        body = await api.post("/executions/w/execute", **foreign)
+        assert body["status"] == "failed"
+        assert "acme" not in str(body["nodes"])
+    await api.post("/workflows", document(setting("a", got="{{ payload }}"), name="shows"), **foreign)
+    for claim in ("tenant", "tenant_id", "x-tenant-id", "projectId"):
+        sent = await api.call("POST", "/executions/shows/execute", {"payload": 1, claim: "acme"}, **foreign)
+        assert sent.status_code == 422, claim
+        body = await api.post("/executions/shows/execute", {"payload": {claim: "acme"}}, **foreign)
+        assert body["output"] == {"got": {claim: "acme"}}
+    answer = await api.call("POST", "/tenants/Acme/keys", {"role": "admin", "tenant": "acme"}, **foreign)
+    assert answer.status_code == 422
+    assert (await api.get("/executions"))["executions"] == []
+
+
+async def test_only_routes_are_exempt_not_paths_that_end_like_them(api: Api) -> None:
+    for end in ("health", "ready", "metrics", "openapi.json", "hooks/acme/x"):
+        for path in (f"/workflows/{end}", f"/executions/{end}", f"/variables/{end}", f"/tenants/acme/keys/{end}"):
+            for method in ("GET", "POST", "PUT", "DELETE"):
+                answer = await api.call(method, path, token="")
+                assert answer.status_code in {401, 404, 405}, (method, path)
+    for path in ("/workflows/health", "/variables/ready", "/executions/metrics", "/tenants/health"):
+        assert (await api.call("GET", path, token="")).status_code == 401, path
+
+
+async def test_a_new_key_holds_before_the_old_one_is_revoked(api: Api) -> None:
+    old, new = [(await api.post("/tenants/acme/keys", tenant=None)) for _ in range(2)]
+    for key in (old, new):
+        assert (await api.call("GET", "/workflows", token=key["credential"])).status_code == 200
+    assert (await api.call("DELETE", f"/tenants/acme/keys/{old['id']}", tenant=None)).status_code == 204
+    assert (await api.call("GET", "/workflows", token=old["credential"])).status_code == 401
+    assert (await api.call("GET", "/workflows", token=new["credential"])).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,18 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     return call
 
 
+@pytest.fixture(params=["sqlite", "shared", "schema", "database"])
+def database(
+    request: pytest.FixtureRequest, postgresql_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    """Where the commands of a test find their data: a file as it comes, or PostgreSQL in each isolation."""
+    if request.param != "sqlite":
+        name = f"cli_{request.param}_{request.function.__name__}"[:60]
+        monkeypatch.setenv("ORCHESTRATOR_DATABASE", postgresql_url(name))
+        monkeypatch.setenv("ORCHESTRATOR_ISOLATION", request.param)
+
+
+@pytest.mark.usefixtures("database")
 def test_tenants_are_made_listed_and_deleted(run: Run) -> None:
     code, out = run("tenant", "create", "acme", "--name", "Acme", "--running", "3", "--json")
     assert (code, json.loads(out)["id"]) == (0, "acme")
@@ -48,6 +60,7 @@ def test_tenants_are_made_listed_and_deleted(run: Run) -> None:
     assert run("tenant", "list") == (0, "there are no tenants\n")
 
 
+@pytest.mark.usefixtures("database")
 def test_keys_are_made_shown_without_secret_and_revoked(run: Run) -> None:
     run("tenant", "create", "acme")
     code, out = run("key", "create", "--tenant", "acme", "--role", "editor", "--expires", "90d")

@@ -185,6 +185,7 @@ async def test_a_tenant_is_deleted_while_it_is_busy(api: Api, place: Place) -> N
 
 @pytest.mark.parametrize("place", SQL_KINDS, indirect=True)
 async def test_other_processes_notice(api: Api, place: Place) -> None:
+    at_first = traces(place, "gone")
     others = await place.open()
     app = create_app(Settings(secret_keys=KEY, wait=30.0), storage=others)
     async with app.running() as parts, client_of(app) as http:
@@ -192,6 +193,7 @@ async def test_other_processes_notice(api: Api, place: Place) -> None:
         (key, *_) = await furnish(api, "gone")
         assert (await there.get("/variables/city", token=key))["value"] == "Ulm"
         assert (await api.call("DELETE", "/tenants/gone", tenant=None)).status_code == 204
+        assert traces(place, "gone") == at_first, "it has let go of the file, too"
         with anyio.fail_after(5):
             while (await there.call("GET", "/variables", token=key)).status_code != 401:
                 await anyio.sleep(0.1)

@@ -13,8 +13,11 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from api_client import Api, document, running, setting
+from api_client import KEY, Api, client_of, document, running, setting
 
+from conftest import Place
+from orchestrator_server.app import create_app
+from orchestrator_server.settings import Settings
 from orchestrator_server.storage import Storage
 
 pytestmark = pytest.mark.anyio
@@ -229,7 +232,8 @@ async def test_only_who_has_the_secret_is_let_in(api: Api, auth: Any, good: Any,
     "idempotency", [{"header": "X-Delivery"}, {"key": "{{ payload.id }}"}, {"key": "{{ payload.id.trim() }}"}], ids=str
 )
 async def test_the_same_delivery_a_hundred_times_is_one_execution(api: Api, idempotency: Any) -> None:
-    await api.post("/workflows", document(hook(idempotency=idempotency, respond="last"), setting("a", done=1)))
+    done = setting("a", by="{{ execution.id }}")
+    await api.post("/workflows", document(hook(idempotency=idempotency, respond="last"), done))
     answers: list[Any] = []
 
     async def deliver() -> None:
@@ -238,12 +242,56 @@ async def test_the_same_delivery_a_hundred_times_is_one_execution(api: Api, idem
     async with anyio.create_task_group() as group:
         for _ in range(100):
             group.start_soon(deliver)
-    assert {(answer.status_code, answer.text) for answer in answers} == {(200, '{"done":1}')}
-    assert len(await executions(api)) == 1
+    (one,) = await executions(api)
+    assert [(answer.status_code, answer.json()) for answer in answers] == [(200, {"by": one["execution_id"]})] * 100
     await send(api, json={"id": "d2"}, headers={"X-Delivery": "d2"})
     assert len(await executions(api)) == 2
     missing = await send(api, json={})
     assert (missing.status_code, missing.json()["code"]) == (400, "no_idempotency_key")
+
+
+@pytest.mark.parametrize("respond", ["last", "node", "immediately"])
+@pytest.mark.parametrize("place", ["sqlite-shared", "postgresql-shared"], indirect=True)  # keys are kept alike in all
+async def test_a_delivery_that_two_processes_get_is_one_execution(api: Api, place: Place, respond: str) -> None:
+    config = {"idempotency": {"key": "{{ payload.id }}"}, "respond": respond}
+    answer = {"id": "a", "type": "respond", "config": {"body": {"by": "{{ execution.id }}"}}}
+    done = answer if respond == "node" else setting("a", by="{{ execution.id }}")
+    await api.post("/workflows", document(hook(**config), done))
+    others = await place.open()
+    app = create_app(Settings(secret_keys=KEY, wait=30.0), storage=others)
+    answers: list[Any] = []
+
+    async with app.running() as parts, client_of(app) as http:
+        there = Api(app, parts, http)
+
+        async def deliver(number: int) -> None:
+            answers.append(await send((api, there)[number % 2], json={"id": "d1"}))
+
+        async with anyio.create_task_group() as group:
+            for number in range(100):
+                group.start_soon(deliver, number)
+    await others.aclose()
+    (one,) = await executions(api)
+    name, status = ("execution_id", 202) if respond == "immediately" else ("by", 200)
+    assert [(told.status_code, told.json()) for told in answers] == [(status, {name: one["execution_id"]})] * 100
+
+
+@pytest.mark.parametrize("place", ["sqlite-shared", "postgresql-shared"], indirect=True)
+async def test_a_delivery_whose_reply_was_lost_gets_it_when_it_comes_again(storage: Storage, place: Place) -> None:
+    others = await place.open()
+    back = create_app(Settings(secret_keys=KEY), storage=others)
+    answer = {"id": "a", "type": "respond", "config": {"status": 201, "body": {"by": "{{ execution.id }}"}}}
+    async with running(storage, work=False, wait=0.2) as api:
+        await api.post("/workflows", document(hook(idempotency={"header": "X-Delivery"}, respond="node"), answer))
+        first = await send(api, json={}, headers={"X-Delivery": "d1"})
+        assert first.status_code == 202, "nobody drives it yet"
+        name = first.json()["execution_id"]
+        async with back.running():
+            await ended(api, name)
+        again = await send(api, json={}, headers={"X-Delivery": "d1"})
+        assert (again.status_code, again.json()) == (201, {"by": name})
+        assert len(await executions(api)) == 1
+    await others.aclose()
 
 
 async def test_a_signature_cannot_be_replayed_with_another_key(api: Api) -> None:

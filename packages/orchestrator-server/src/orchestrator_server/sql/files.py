@@ -20,7 +20,7 @@ __all__ = ["empty", "remove"]
 
 _LOG = logging.getLogger(__name__)
 _BUSY: Final = 10.0  # seconds that another process may keep it locked
-_PATIENCE: Final = 5.0  # seconds until other processes have let go of it: they look at least once a second
+_PATIENCE: Final = 10.0  # seconds until other processes have let go of it: they look at least once a second
 _TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
 
 
