@@ -240,7 +240,9 @@ def test_the_same_facts_give_the_same_events_and_commands(case: dict[str, Any]) 
 def test_events_survive_json(case: dict[str, Any]) -> None:
     _, events = journal_of(case)
     for event in events:
-        assert event_from_json(json.loads(json.dumps(event_to_json(event)))) == event
+        read = event_from_json(json.loads(json.dumps(event_to_json(event))))
+        assert read == event
+        assert repr(read) == repr(event), "a word of an enumeration is one again, not a text that equals it"
 
 
 def impossible(machine: Machine, at: float) -> list[Event]:

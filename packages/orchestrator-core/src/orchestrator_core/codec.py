@@ -278,7 +278,9 @@ def dump_json(value: Json, *, indent: int | None = None) -> str:
 
 
 def _strict(kind: type, words: str) -> Callable[[Any, Any], Any]:
-    def structure(value: Any, _: Any) -> Any:
+    def structure(value: Any, wanted: Any) -> Any:
+        if wanted is not kind and _is_enum(wanted):
+            return _structure_enum(value, wanted)  # a hook of `str` is asked for its subclasses too: for a StrEnum
         if kind is float and type(value) is int:
             return float(value)
         if type(value) is not kind:
