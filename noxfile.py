@@ -93,5 +93,6 @@ def soak(session: nox.Session) -> None:
         "sandbox_fuzz",
         "expression_agreement",
     )
-    files = [*(f"tests/nodes_std/test_{name}.py" for name in names), "tests/server/test_scheduler_slots.py"]
+    files = [f"tests/nodes_std/test_{name}.py" for name in names]
+    files += [f"tests/server/test_{name}.py" for name in ("scheduler_slots", "schemathesis")]
     session.run("pytest", *(session.posargs or files))

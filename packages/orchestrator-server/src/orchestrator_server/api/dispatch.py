@@ -21,6 +21,7 @@ from starlette.routing import Route as PathRoute
 from starlette.types import Receive, Scope, Send
 
 from orchestrator_core.codec import dump_json, unstructure
+from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.types import Json
 from orchestrator_server.api.bodies import check_json_media, read_body, read_json, structured
 from orchestrator_server.api.problems import Problem, problem_of
@@ -175,6 +176,8 @@ async def _read(route: Route, request: Request, services: Services) -> Any:
         return route.body()
     check_json_media(request)
     value = read_json(data)
+    if route.body is dict and not isinstance(value, dict):
+        raise DocumentError([Fault("must be an object")])
     return value if route.body is dict else structured(value, route.body)
 
 

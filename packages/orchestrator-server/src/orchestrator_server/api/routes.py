@@ -57,6 +57,8 @@ ROUTES: tuple[Route, ...] = (
         answer=shapes.WorkflowBody,
         status=201,
         query=_ACTIVATE,
+        gives=("Location", "ETag"),
+        refuses=(409,),
     ),
     Route(
         "GET",
@@ -68,6 +70,7 @@ ROUTES: tuple[Route, ...] = (
         answer=shapes.WorkflowBody,
         also={304: None},
         headers={"If-None-Match": "Answer 304 where this is still its ETag."},
+        gives=("ETag",),
     ),
     Route(
         "PUT",
@@ -80,6 +83,8 @@ ROUTES: tuple[Route, ...] = (
         answer=shapes.WorkflowBody,
         query=_ACTIVATE,
         headers=_IF_MATCH,
+        gives=("ETag",),
+        refuses=(409,),
     ),
     Route(
         "DELETE",
@@ -122,6 +127,7 @@ ROUTES: tuple[Route, ...] = (
         "editor",
         body=shapes.ActivateRequest,
         answer=shapes.WorkflowSummary,
+        refuses=(409,),
     ),
     # --- tenants
     Route(
@@ -144,6 +150,8 @@ ROUTES: tuple[Route, ...] = (
         body=shapes.TenantRequest,
         answer=shapes.TenantBody,
         status=201,
+        gives=("Location",),
+        refuses=(409,),
     ),
     Route(
         "GET", "/tenants/{tenant_id}", tenants.get_tenant, "Read a tenant", "any", "viewer", answer=shapes.TenantBody
@@ -210,6 +218,8 @@ ROUTES: tuple[Route, ...] = (
         answer=shapes.ExecutionBody,
         also={202: shapes.Started},
         headers=_PREFER,
+        gives=("Location",),
+        refuses=(409,),
     ),
     Route(
         "GET",
@@ -247,6 +257,7 @@ ROUTES: tuple[Route, ...] = (
         "Follow an execution",
         "tenant",
         "viewer",
+        answer=shapes.StreamedEvent,
         media="text/event-stream",
         headers={"Last-Event-ID": "Go on behind this event."},
     ),
@@ -261,6 +272,8 @@ ROUTES: tuple[Route, ...] = (
         optional=True,
         answer=shapes.Accepted,
         status=202,
+        gives=("Location",),
+        refuses=(409,),
     ),
     Route(
         "POST",
@@ -274,6 +287,8 @@ ROUTES: tuple[Route, ...] = (
         answer=shapes.ExecutionBody,
         also={202: shapes.Started},
         headers={"Prefer": _PREFER["Prefer"]},
+        gives=("Location",),
+        refuses=(409,),
     ),
     Route(
         "POST",
@@ -285,6 +300,8 @@ ROUTES: tuple[Route, ...] = (
         body=shapes.SignalRequest,
         answer=shapes.Accepted,
         status=202,
+        gives=("Location",),
+        refuses=(409,),
     ),
     # --- values
     Route("GET", "/secrets", values.list_secrets, "List secrets", "tenant", "editor", answer=shapes.SecretList),
@@ -297,6 +314,7 @@ ROUTES: tuple[Route, ...] = (
         "editor",
         body=shapes.SecretRequest,
         answer=shapes.SecretBody,
+        refuses=(409,),
     ),
     Route("DELETE", "/secrets/{name}", values.delete_secret, "Remove a secret", "tenant", "editor", status=204),
     Route("GET", "/variables", values.list_variables, "List variables", "tenant", "viewer", answer=shapes.VariableList),
@@ -359,9 +377,19 @@ ROUTES: tuple[Route, ...] = (
         "public",
         media="*/*",
         rooted=True,
+        refuses=(401, 405),
     ),
     Route("GET", "/health", system.health, "Whether the process answers", "public", answer=shapes.Status, rooted=True),
     Route("GET", "/ready", system.ready, "Whether requests can be served", "public", answer=shapes.Status, rooted=True),
-    Route("GET", "/metrics", system.metrics, "Metrics for Prometheus", "public", media="text/plain", rooted=True),
+    Route(
+        "GET",
+        "/metrics",
+        system.metrics,
+        "Metrics for Prometheus",
+        "public",
+        refuses=(401, 403),
+        media="text/plain",
+        rooted=True,
+    ),
     Route("GET", "/openapi.json", system.openapi, "This document", "public", answer=dict),
 )

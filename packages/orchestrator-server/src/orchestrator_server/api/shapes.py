@@ -46,6 +46,7 @@ __all__ = [
     "SignalRequest",
     "Started",
     "Status",
+    "StreamedEvent",
     "TenantBody",
     "TenantChange",
     "TenantList",
@@ -57,7 +58,6 @@ __all__ = [
     "VersionList",
     "VersionSummary",
     "WorkflowBody",
-    "WorkflowDocument",
     "WorkflowList",
     "WorkflowSummary",
 ]
@@ -171,6 +171,15 @@ class Started:
 
 
 @attrs.frozen
+class StreamedEvent:
+    """One event of the stream: `data` is JSON, `id` goes into `Last-Event-ID`; the last one, `end`, has none."""
+
+    event: str
+    data: str
+    id: str | None = None
+
+
+@attrs.frozen
 class Accepted:
     """A message was left for an execution; `new` is false where this one had been left before."""
 
@@ -219,19 +228,6 @@ class SignalRequest:
 
 
 # --- workflows --------------------------------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class WorkflowDocument:
-    """A workflow document. `orchestrator schema` prints its whole JSON Schema."""
-
-    id: str
-    nodes: tuple[Any, ...]
-    schema: Literal[1] = 1
-    name: str | None = None
-    settings: dict[str, Any] = attrs.field(factory=dict)
-    edges: tuple[Any, ...] = ()
-    output: Json = None
 
 
 @attrs.frozen

@@ -157,6 +157,8 @@ class Route:
         query: What the query may hold; anything else is refused.
         also: Further statuses of success: status -> class of the body.
         headers: Headers of the request that count: name -> what for.
+        gives: Headers of a successful answer.
+        refuses: Statuses of errors of its own, beside those that every such route has.
         media: The answer's media type.
         rooted: It is also there without ``/api/v1``.
     """
@@ -174,6 +176,8 @@ class Route:
     query: tuple[Param, ...] = ()
     also: Mapping[int, Any] = attrs.field(factory=dict)
     headers: Mapping[str, str] = attrs.field(factory=dict)
+    gives: tuple[str, ...] = ()
+    refuses: tuple[int, ...] = ()
     media: str = "application/json"
     rooted: bool = False
 
