@@ -53,13 +53,9 @@ with pytest.MonkeyPatch.context() as _kept:
     from schemathesis.generation.overrides import Override
     from schemathesis.specs.openapi.checks import positive_data_acceptance, unsupported_method
 
-FACTOR = 10 if os.environ.get("ORCHESTRATOR_SOAK") else 1
-VALID, INVALID, BOUNDARY = (
-    34 * FACTOR,
-    20 * FACTOR,
-    30 * FACTOR,
-)  # cases of an operation and tenant; of BOUNDARY at most
-CASES = 5_000 * FACTOR
+FACTOR, CASES = (12, 50_000) if os.environ.get("ORCHESTRATOR_SOAK") else (1, 5_000)
+# Cases of one operation and tenant: valid and invalid ones at random, at most so many of its boundary cases of each kind.
+VALID, INVALID, BOUNDARY = 32 * FACTOR, 20 * FACTOR, 30 * FACTOR
 DOCUMENT: Any = make_document(ROUTES, "1")
 OPERATIONS = [(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods]
 CONFIG = {
@@ -130,10 +126,7 @@ def test_every_answer_is_what_the_document_promises(acting: Ground, schema: Any,
     assert TALLY[(*actor.label, "2")] > 0, "no request succeeded"
 
 
-def test_so_many_cases_ran(record_property: Any) -> None:
-    record_property("cases", TALLY.total())
-    record_property("by_status", str(share_of(2)))
-    record_property("by_operation", str(share_of(1)))
+def test_so_many_cases_ran() -> None:
     ran = {(who, label) for who, label, _ in TALLY}
     if len(ran) < len(TENANTS) * len(OPERATIONS):
         pytest.skip("only some of the operations were called in this run")
@@ -163,7 +156,10 @@ def boundary_cases(schema: Any, operation: Any) -> list[Any]:
             hooks=None,
         )
     )
-    return made[:: max(1, -(-len(made) // BOUNDARY))]
+    # Of hundreds of bodies that are objects nearly all are wrong somewhere inside: those that are none must be among the share.
+    objects = [case for case in made if isinstance(case.body, dict)]
+    others = [case for case in made if not isinstance(case.body, dict)]
+    return [case for some in (others, objects) for case in some[:: max(1, -(-len(some) // BOUNDARY))]]
 
 
 # --- sending a case -------------------------------------------------------------------------------------------------------

@@ -278,9 +278,7 @@ def dump_json(value: Json, *, indent: int | None = None) -> str:
 
 
 def _strict(kind: type, words: str) -> Callable[[Any, Any], Any]:
-    def structure(value: Any, wanted: Any) -> Any:
-        if wanted is not kind and _is_enum(wanted):
-            return _structure_enum(value, wanted)  # a StrEnum is a kind of text: the converter asks here first
+    def structure(value: Any, _: Any) -> Any:
         if kind is float and type(value) is int:
             return float(value)
         if type(value) is not kind:
