@@ -79,7 +79,7 @@ async def change_schedule(call: Call) -> Reply:
             schedule = attrs.evolve(schedule, next_at=next_slot(schedule.spec, await call.services.storage.now()))
         if await _replaced(call, schedule, known):
             return Reply(_shown(schedule))
-    raise _busy(known.id)
+    raise _busy(call.path["schedule_id"])
 
 
 async def delete_schedule(call: Call) -> Reply:
