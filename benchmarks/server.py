@@ -393,9 +393,7 @@ def main(arguments: Sequence[str]) -> int:
     facts = machine({})[:-1]
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
         made, shown = parts(Path(name), chosen, versions)
-    for package in ("uvloop", "httptools"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
+    facts.append(f"uvicorn as it is installed: {stack(versions)}")
     facts.append("versions: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())))
     method = (
         f"Medians of {chosen.rounds} round(s), least and most of them; in a round everything is measured once, in turn, for "
@@ -412,6 +410,18 @@ def main(arguments: Sequence[str]) -> int:
         put_into(chosen.readme, readme_table(shown))
     missed = any("MISSED" in row[-1] for part in made for row in part.table)
     return 1 if chosen.check and missed else 0
+
+
+def stack(versions: dict[str, str]) -> str:
+    """The parser and the event loop that uvicorn chooses, for ours as for the floors."""
+    chosen = []
+    for package, otherwise in (("httptools", "h11"), ("uvloop", "asyncio")):
+        try:
+            versions[package] = importlib.metadata.version(package)
+            chosen.append(package)
+        except importlib.metadata.PackageNotFoundError:
+            chosen.append(otherwise)
+    return " on ".join(chosen)
 
 
 def as_told(part: Part, draw: Any, mark: str = "") -> str:
