@@ -67,7 +67,7 @@ async def url(
 
 
 class Plans:
-    """Asks the database for the plan of every list that it gives, with the values it was asked with."""
+    """Asks the database for the plan of every list that it gives, with the values it was asked with; behind it stands the statement."""
 
     def __init__(self, storage: SqlStorage) -> None:
         self.plans: list[str] = []
@@ -80,7 +80,7 @@ class Plans:
         self._asks = True
         how = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
         found = connection.exec_driver_sql(f"{how} {statement}", parameters).all()
-        self.plans.append("\n".join(str(row[-1]) for row in found))
+        self.plans.append("\n".join([*(str(row[-1]) for row in found), statement]))
         self._asks = False
 
     def take(self) -> str:
@@ -107,6 +107,11 @@ def faults_of_plan(plan: str, query: ExecutionQuery) -> list[str]:
         ]
         if (query.since or query.before or query.after) and by not in line:
             faults.append(f"{by} is not looked up")
+    for sign in "<>":
+        bounds = plan.count(f"{by} {sign} %") + plan.count(f"{by} {sign}= %") + plan.count(f"{by}, id) {sign} (")
+        bounds += plan.count(f"{by} {sign} ?") + plan.count(f"{by} {sign}= ?")
+        if bounds > plan.count("FROM executions"):
+            faults.append(f"has two bounds {sign}: it may begin at the wider one")
     return faults
 
 
