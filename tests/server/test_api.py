@@ -341,10 +341,11 @@ async def test_the_node_types_are_shown_with_their_schemas(api: Api) -> None:
 async def test_tenants_and_keys_are_made_changed_and_removed(api: Api) -> None:
     body = {"id": "beta", "name": "Beta", "limits": {"running": 2}, "retention": {"executions": "7d"}}
     made = await api.post("/tenants", body, tenant=None, status=201)
-    assert (made["limits"], made["retention"]) == ({"running": 2}, {"executions": 604800.0})
+    assert made["limits"] == {"running": 2, "queued": None, "storage": None}
+    assert made["retention"] == {"executions": 604800.0, "blobs": None}
     assert (await api.call("POST", "/tenants", {"id": "beta"}, tenant=None)).status_code == 409
     changed = await api.call("PATCH", "/tenants/beta", {"name": "B"}, tenant=None)
-    assert (changed.json()["name"], changed.json()["limits"]) == ("B", {"running": 2})
+    assert (changed.json()["name"], changed.json()["limits"]) == ("B", made["limits"])
     key = await api.post("/tenants/beta/keys", {"role": "editor", "name": "ci"}, tenant=None, status=201)
     assert (await api.call("GET", "/workflows", token=key["credential"], tenant="beta")).status_code == 200
     listed = await api.call("GET", "/tenants/beta/keys", tenant=None)

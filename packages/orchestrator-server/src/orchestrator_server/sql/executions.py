@@ -87,11 +87,7 @@ class Executions:
             by_index(connection)
             return connection.execute(wanted).all()
 
-        def key(row: Any) -> tuple[float, str]:
-            return (row.created_at if query.sort.endswith("created_at") else row.finished_at), row.id
-
-        found = sorted(await self._bound.read(work), key=key, reverse=query.sort.startswith("-"))
-        rows = [ExecutionRow(*row) for row in found[: query.limit + 1]]
+        rows = [ExecutionRow(*row) for row in await self._bound.read(work)]
         shown = tuple(rows[: query.limit])
         return Page(shown, cursor_of(query, shown[-1]) if len(rows) > query.limit else None)
 
