@@ -336,7 +336,6 @@ def make_converter(*, accept: Callable[[Any], bool] = _pass) -> cattrs.Converter
     converter.register_structure_hook_func(_is_any, lambda value, _: value)
     converter.register_structure_hook_func(_is_literal, _structure_literal)
     converter.register_structure_hook_func(_is_enum, _structure_enum)
-    converter.register_structure_hook(StrEnum, _structure_enum)  # they are texts too: that hook would come first
     converter.register_structure_hook_factory(_is_union, lambda t: _union_hook(t, converter))
     converter.register_structure_hook_factory(_is_sequence, lambda t: _sequence_hook(t, converter))
     converter.register_structure_hook_factory(_is_mapping, lambda t: _mapping_hook(t, converter))
