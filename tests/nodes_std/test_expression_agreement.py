@@ -54,13 +54,27 @@ def paths_into(value: Any) -> Any:
     return st.tuples(st.sampled_from(walk(value, "input")), st.just("") | STEPS).map("".join)
 
 
+SIGNS = st.sampled_from(["===", "!==", "<", "<=", ">", ">="])
+LITERALS = st.sampled_from(
+    ["0", "1", "2.5", "1e3", "9007199254740991", "true", "false", "null", "''", "'a'", "'10'", '"é"']
+)
+
+
+def comparisons_with(value: Any) -> Any:
+    """Strategies of comparisons of what `value` has with literals."""
+    return st.tuples(paths_into(value), SIGNS, LITERALS).map(" ".join)
+
+
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     (JSON | ROWS).flatmap(
-        lambda value: st.tuples(st.just(value), st.lists(paths_into(value), min_size=TOGETHER, max_size=TOGETHER))
+        lambda value: st.tuples(
+            st.just(value),
+            st.lists(paths_into(value) | comparisons_with(value), min_size=TOGETHER, max_size=TOGETHER),
+        )
     )
 )
-def test_paths_and_the_sandbox_agree(sandbox: Any, drawn: tuple[Any, list[str]]) -> None:
+def test_paths_comparisons_and_the_sandbox_agree(sandbox: Any, drawn: tuple[Any, list[str]]) -> None:
     value, sources = drawn
     plan = make_plan(Workflow.from_dict({"schema": 1, "id": "w", "nodes": [{"id": "a", "type": "script"}]}), describe)
     names = Names(Scope(Frame(plan, "", None, value), 0, value, {"main": value}), value, {}, {})

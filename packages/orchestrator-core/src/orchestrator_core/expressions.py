@@ -8,6 +8,7 @@ give; all others go to the sandbox, those of one node in one call. Nothing here 
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -69,6 +70,20 @@ class NotNative(Exception):  # noqa: N818 - a signal between two ways, not an er
     """The path turned out not to be plain: the sandbox has to evaluate it."""
 
 
+Path = tuple[str, tuple[tuple[str | int, bool], ...]]
+
+# What a plain path may be compared by with a literal; the first two are told apart by their name.
+_COMPARING = {
+    "===": operator.eq,
+    "!==": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_SAFE = 2**53 - 1  # the largest integer that JavaScript holds exactly
+
+
 @attrs.frozen
 class Code:
     """One expression.
@@ -77,6 +92,7 @@ class Code:
         source: The text between the braces.
         path: Root and steps of a plain path; a step is (key, optional).
         literal: The value where the expression is a literal, in a tuple of one.
+        test: Path, operator and literal where it compares a plain path with one.
         roots: The names of :data:`ROOTS` that it may read.
         nodes: The ids after ``nodes``; ``None`` in it: one that is computed.
         own: Names that are parameters of functions inside it, and may hide a root.
@@ -84,13 +100,14 @@ class Code:
     """
 
     source: str
-    path: tuple[str, tuple[tuple[str | int, bool], ...]] | None
+    path: Path | None
     literal: tuple[Any, ...] | None
     roots: frozenset[str]
     nodes: frozenset[str | None]
     place: str = "$"
     own: frozenset[str] = frozenset()
     unknown: tuple[str, ...] = ()
+    test: tuple[Path, str, Any] | None = None
 
 
 @attrs.frozen(eq=False)
@@ -308,7 +325,18 @@ def _analyse(source: str, tokens: list[Token], place: str) -> Code:
         nodes = {str(path[1][0][0])}
     own = frozenset(_parameters(tokens))
     unknown = () if path is not None else tuple(dict.fromkeys(_unknown(tokens, own)))
-    return Code(source, path, None, frozenset(roots), frozenset(nodes), place, own, unknown)
+    test = _comparison(tokens)
+    return Code(source, path, None, frozenset(roots), frozenset(nodes), place, own, unknown, test)
+
+
+def _comparison(tokens: list[Token]) -> tuple[Path, str, Any] | None:
+    """``input.total > 100`` and the like: a plain path, an operator, a literal."""
+    if len(tokens) < 3 or tokens[-2][1] not in _COMPARING:
+        return None
+    path, literal = _plain_path(tokens[:-2]), _literal(*tokens[-1])
+    if path is None or literal is None or path[0] == "secrets":
+        return None
+    return path, tokens[-2][1], literal[0]
 
 
 def _unknown(tokens: list[Token], own: frozenset[str]) -> Iterator[str]:
@@ -474,17 +502,24 @@ class Names:
 
 
 def read(code: Code, names: Names) -> Any:
-    """The value of a plain path or a literal; :data:`ABSENT` for undefined.
+    """The value of a plain path, a literal, or a comparison of the two; :data:`ABSENT` for undefined.
 
     Raises:
-        NotNative: It is neither, or the path meets something inherited.
+        NotNative: It is none of them, or the path meets something inherited.
         ExpressionError: A property of null or undefined.
     """
     if code.literal is not None:
         return code.literal[0]
+    if code.test is not None:
+        path, sign, literal = code.test
+        return _compared(_follow(path, code.source, names), sign, literal)
     if code.path is None:
         raise NotNative
-    root, steps = code.path
+    return _follow(code.path, code.source, names)
+
+
+def _follow(path: Path, source: str, names: Names) -> Any:
+    root, steps = path
     position = 0
     if root == "nodes":
         if not steps:
@@ -494,7 +529,7 @@ def read(code: Code, names: Names) -> Any:
     else:
         value = names.root(root)
         if root == "secrets" and steps and steps[0][0] not in value:  # what would be sent without it is nobody's wish
-            raise ExpressionError(f"{{{{ {code.source} }}}}: there is no secret {steps[0][0]!r} here")
+            raise ExpressionError(f"{{{{ {source} }}}}: there is no secret {steps[0][0]!r} here")
     for number in range(position, len(steps)):
         key, optional = steps[number]
         if value is None or value is ABSENT:
@@ -503,10 +538,31 @@ def read(code: Code, names: Names) -> Any:
             what = "null" if value is None else "undefined"
             where = root + "".join(child_place("", step) for step, _ in steps[:number])
             raise ExpressionError(
-                f"{{{{ {code.source} }}}}: {where} is {what}: it has no property {key!r} (use ?. if it may be missing)"
+                f"{{{{ {source} }}}}: {where} is {what}: it has no property {key!r} (use ?. if it may be missing)"
             )
         value = _property(value, key)
     return value
+
+
+def _compared(value: Any, sign: str, literal: Any) -> bool:
+    """A comparison, where JavaScript's rules need no conversion of either side.
+
+    Raises:
+        NotNative: They do, or a number is one that JavaScript cannot hold.
+    """
+    numbers = _is_number(value) and _is_number(literal)
+    if numbers and isinstance(value, int) and abs(value) > _SAFE:
+        raise NotNative
+    if sign in {"===", "!=="}:
+        same = value == literal if numbers or type(value) is type(literal) else False
+        return same is (sign == "===")
+    if not numbers:
+        raise NotNative
+    return bool(_COMPARING[sign](value, literal))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _property(value: Any, key: str | int) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -67,7 +66,7 @@ class _Endpoint:
             return
         request = Request(scope, receive)
         begun = time.perf_counter()
-        request_id = _request_id(request)
+        request_id = _request_id(request, self._services)
         method = scope["method"]
         route = self._routes.get("ANY") or self._routes.get("GET" if method == "HEAD" else method)
         shown = route.path if route is not None else next((r.path for r in self._routes.values()), "none")
@@ -217,6 +216,6 @@ def _json_response(body: Json, status: HTTPStatus, headers: Mapping[str, str], *
     return Response(data, status, dict(headers), media_type="application/json")
 
 
-def _request_id(request: Request) -> str:
+def _request_id(request: Request, services: Services) -> str:
     given = request.headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    return given if _REQUEST_ID.fullmatch(given) else services.new_request_id()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Awaitable, Callable, Mapping
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -71,6 +73,8 @@ class Services:
     tracing: Tracing | None = None
     draining: bool = False  # it is asked to end: nothing new is begun, nothing long is waited for
     document: Mapping[str, Json] = attrs.field(factory=dict)  # OpenAPI
+    requests: Iterator[int] = attrs.field(factory=itertools.count)
+    process: str = attrs.field(factory=lambda: secrets.token_hex(5))  # what the ids of its requests begin with
     replays: dict[str, tuple[float, str]] = attrs.field(
         factory=dict
     )  # signatures of webhooks: until when, for which key
@@ -79,6 +83,10 @@ class Services:
     def patience(self) -> float:
         """How long a request waits for an execution, at most."""
         return 0.0 if self.draining else self.limits.wait
+
+    def new_request_id(self) -> str:
+        """An id for a request: another one for each. It finds the request in logs, nothing is allowed by it."""
+        return f"{self.process}{next(self.requests):06x}"
 
 
 @attrs.define(eq=False)
