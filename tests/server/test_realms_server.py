@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
-from engine_room import KEYS, LONG, document, node, room, save, storages, tenant
+from engine_room import KEYS, LONG, document, ended, node, room, save, storages, tenant, until
 
 from orchestrator_server.errors import Invalid, NotFound
 from orchestrator_server.realms import TenantSettings
-from orchestrator_server.records import Variable
+from orchestrator_server.records import Message, Variable
 from orchestrator_server.sealing import Sealer, UnknownKey
 from orchestrator_server.storage import Storage
 
@@ -138,3 +139,26 @@ def test_settings_of_a_tenant() -> None:
     )
     assert read.deny == {"code"}
     assert [read.error_workflow_of(name) for name in ("a", "w", "x", "e")] == ["e", None, "y", None]
+
+
+async def test_what_an_execution_calls_is_pinned_when_it_starts(storage: Storage) -> None:
+    """Not the newest version at that time either, where a draft was newer; whatever is saved and activated later."""
+    ann = await tenant(storage, "ann")
+
+    def sub(number: int) -> dict[str, Any]:
+        return document(node("in", "manual"), node("v", "set", values={"n": number}), name="sub")
+
+    await save(ann, sub(1))
+    await save(ann, sub(2), draft=True)
+    waits = [node("go", "manual"), node("ask", "wait", signal="yes"), node("call", "workflow", workflow="sub")]
+    await save(ann, document(*waits))
+    async with room(storage) as here:
+        handle = await here.worker.execute("ann", "w")
+        await until(lambda: here.worker.holds == 0)  # it is parked: whoever goes on with it reads its journal
+        await save(ann, sub(3))
+        here.realms.changed("ann")
+        await ann.inbox.post(handle.id, Message("m", "signal", "ask", "yes"))
+        await ended(ann, handle.id)
+        outcome = await ann.executions.outcome(handle.id)
+        assert outcome is not None
+        assert outcome.output == {"n": 1}

@@ -53,6 +53,7 @@ TimerKind = Literal["timeout", "wait", "retry", "delay"]
 class ExecutionStarted:
     """An execution was accepted: one version, one start, one payload, one seed, what is pinned, the variables' values.
 
+    ``versions``: those of the stored workflows that it may call, where they are kept by number.
     ``trace``: the W3C ``traceparent`` of what it was accepted for, where that is traced.
     """
 
@@ -67,6 +68,7 @@ class ExecutionStarted:
     version: int | None = None
     path: str = ""
     trace: str | None = None
+    versions: Mapping[str, int] = attrs.field(factory=dict)
 
 
 @attrs.frozen

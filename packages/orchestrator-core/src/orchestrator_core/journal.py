@@ -155,8 +155,11 @@ _converter = codec.make_converter()
 def event_to_json(event: Event) -> dict[str, Json]:
     """An event as a JSON object: its fields, its type under ``type``, the schema's number under ``schema``."""
     data: dict[str, Json] = codec.unstructure(event)
-    if isinstance(event, ExecutionStarted) and event.trace is None:
-        del data["trace"]  # it came later: an event that does not use it looks as it always has
+    if isinstance(event, ExecutionStarted):
+        # They came later: an event that does not use them looks as it always has.
+        for name in ("trace", "versions"):
+            if not data[name]:
+                del data[name]
     return {"type": type(event).__name__, "schema": EVENT_SCHEMA, **data}
 
 

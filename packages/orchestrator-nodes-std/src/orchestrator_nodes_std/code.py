@@ -172,7 +172,7 @@ class _Brief:
 class SandboxLanguage(Generic[R]):
     """A language of the sandbox, in worker threads: the event loop goes on meanwhile, on asyncio and trio.
 
-    What was seen to be brief is called at once (docs/decisions/0010): to hand it to a thread and back costs more than to do
+    What was seen to be brief is called at once (docs/decisions/0011): to hand it to a thread and back costs more than to do
     it. It has a moment then, and where that is not enough it is called again, in a thread: it gives the same.
 
     An engine has one of its own. Nothing is loaded before the first call. A call cannot be abandoned: cancelling waits

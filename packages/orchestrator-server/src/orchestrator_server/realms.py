@@ -181,6 +181,7 @@ class TenantRealm(Realm):
             vars=copy_json(self.variables),
             workflow=workflow.id,
             version=workflow.version,
+            versions={name: stored.version for name, stored in self.workflows.items() if stored.version is not None},
             trace=None if self._tracing is None else self._tracing.accepted(self.tenant, workflow.id),
         )
 
@@ -309,26 +310,30 @@ class Realms:
             after = rows[-1].id
         return self._realm(home, pinned)
 
-    async def for_execution(self, tenant: str, workflow: Workflow, *, at: float | None = None) -> TenantRealm:
+    async def for_execution(
+        self, tenant: str, workflow: Workflow, *, start: ExecutionStarted | None = None
+    ) -> TenantRealm:
         """The realm in which an execution of a workflow runs: with the stored workflows that it may call.
 
         Args:
             tenant: Whose.
             workflow: Which version.
-            at: When the execution started (seconds since 1970); ``None``: now.
+            start: Its start event, which says their versions; without one, or without any in it, the active ones are meant.
 
         Raises:
-            NotFound: There is no such tenant.
+            NotFound: There is no such tenant, or a version is not there any more.
             UnknownKey: A secret was sealed with a key that is not here.
         """
         home = await self._home(tenant)
+        if start is not None and start.versions:
+            return self._realm(home, {name: await self._version(home, name, n) for name, n in start.versions.items()})
         pinned: dict[str, Workflow] = {}
         asked = [*called_workflows(workflow)]
         while asked:
             name = asked.pop()
             if name in pinned or not isinstance(name, str):
                 continue
-            found = await self._pinned(home, name, at)
+            found = await self._active(home, name)
             if found is not None:
                 pinned[name] = found
                 asked += called_workflows(found)
@@ -525,34 +530,10 @@ class Realms:
             kept.move_to_end(key)
         return workflow
 
-    async def _pinned(self, home: _Home, workflow_id: str, at: float | None) -> Workflow | None:
-        """The version of a stored workflow that an execution calls which started at a time: the active one at that time."""
+    async def _active(self, home: _Home, workflow_id: str) -> Workflow | None:
+        """The active version of a stored workflow."""
         row = await home.store.workflows.get(workflow_id)
-        if row is not None and (at is None or row.updated_at <= at):
-            return None if row.active is None else await self._version(home, workflow_id, row.active)
-        if at is None:
-            return None
-        number = await self._newest(home.store, workflow_id, at)
-        return await self._version(home, workflow_id, number) if number else None
-
-    async def _newest(self, store: TenantStore, workflow_id: str, at: float) -> int:
-        """The newest version that was there at a time, of a workflow that has been changed or deleted since; 0: none."""
-
-        async def was_there(number: int) -> bool:
-            version = await store.workflows.version(workflow_id, number)
-            return version is not None and version.created_at <= at
-
-        beyond = 1
-        while await was_there(beyond):
-            beyond *= 2
-        newest = beyond // 2
-        while beyond - newest > 1:
-            middle = (newest + beyond) // 2
-            if await was_there(middle):
-                newest = middle
-            else:
-                beyond = middle
-        return newest
+        return None if row is None or row.active is None else await self._version(home, workflow_id, row.active)
 
 
 @attrs.frozen

@@ -287,7 +287,7 @@ class Worker:
             self._drop(held)
             return False  # deleted meanwhile
         workflow = await self._realms.workflow(claim.tenant, start.workflow, start.version)
-        realm = await self._realms.for_execution(claim.tenant, workflow, at=start.at)
+        realm = await self._realms.for_execution(claim.tenant, workflow, start=start)
         if self._held.get(claim.execution_id) is not held:
             return False  # lost, or given back, while this was read
         driver = realm.driver(workflow, start, claim.fence)

@@ -106,7 +106,7 @@ async def plan_of(services: Services, store: TenantStore, row: ExecutionRow, sta
         DocumentError: It cannot run here any more.
     """
     workflow = await services.realms.workflow(store.tenant, row.workflow, row.version)
-    realm = await services.realms.for_execution(store.tenant, workflow, at=start.at)
+    realm = await services.realms.for_execution(store.tenant, workflow, start=start)
     return realm.plan(workflow, start.start)
 
 

@@ -2,7 +2,7 @@
 
 Between two statements a thread gives up the interpreter, and while the event loop is busy it waits for milliseconds until
 it has it back. So a group is not written job by job: each table is written once, whatever the size of the group
-(docs/decisions/0010).
+(docs/decisions/0011).
 """
 
 from __future__ import annotations
