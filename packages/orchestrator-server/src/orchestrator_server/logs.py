@@ -19,7 +19,7 @@ __all__ = ["TAGS", "JsonFormatter", "TextFormatter", "configure"]
 TAGS: Final = ("tenant", "execution", "request", "principal", "method", "route", "status", "seconds")
 """The tags of records, in the order in which they are shown."""
 
-_OWN: Final = ("orchestrator", "orchestrator_core", "orchestrator_nodes_std", "orchestrator_server", "uvicorn")
+_OWN: Final = ("orchestrator", "orchestrator_core", "orchestrator_nodes_std", "orchestrator_server")
 # What would end a line, or move a terminal's cursor.
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)} | {
     10: "\\n",
