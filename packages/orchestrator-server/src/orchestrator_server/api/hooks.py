@@ -350,16 +350,19 @@ async def answer_of(services: Services, store: TenantStore, config: Mapping[str,
     if answer.kind in {"waiting", "deadline"}:
         return _made(202, None, {"execution_id": handle.id})
     if answer.result is not None and respond != "node":
-        status, output = answer.result.status.value, answer.result.output
-    else:
-        body = await ended_body(services, store, handle, answer)
-        status, output = body["status"], body["output"]
+        _check_succeeded(answer.result.status, handle)
+        return _made(shaped.get("status") or 200, shaped.get("headers"), answer.result.output)
+    body = await ended_body(services, store, handle, answer)
+    _check_succeeded(body["status"], handle)
+    if respond == "node":
+        return await _late(body, handle)
+    return _made(shaped.get("status") or 200, shaped.get("headers"), body["output"])
+
+
+def _check_succeeded(status: Json, handle: Handle) -> None:
     if status != "succeeded":
         # Why is in the execution's records, for those who may read them.
         raise Problem(500, "execution_failed", "the workflow did not come to a result", execution_id=handle.id)
-    if respond == "node":
-        return await _late(body, handle)
-    return _made(shaped.get("status") or 200, shaped.get("headers"), output)
 
 
 async def _late(body: Mapping[str, Any], handle: Handle) -> Response:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from orchestrator_server import wire
 from orchestrator_server.records import NewExecution
+from orchestrator_server.sql.statements import JOURNAL_COLUMNS, Appended
 from orchestrator_server.sql.tables import executions
 
 __all__ = ["accept", "move", "store_events", "store_outcomes"]
@@ -24,24 +24,8 @@ Row = Sequence[Any]
 _SIZES = (64, 16, 4, 1)
 
 _COLUMNS = tuple(column.name for column in executions.c)
-_EVENTS = ("tenant", "execution", "first", "count", "fence", "data", "refs")
 _OUTCOME = ("tenant", "execution", "data", "refs")
 _KEY = ("tenant", "key", "execution", "fingerprint")
-
-
-class Appended(Protocol):
-    """See :class:`orchestrator_server.sql.writer.Append`."""
-
-    @property
-    def key(self) -> tuple[str, str]: ...
-    @property
-    def expected(self) -> int: ...
-    @property
-    def fence(self) -> int: ...
-    @property
-    def encoded(self) -> wire.Encoded: ...
-    @property
-    def outcome(self) -> wire.Text | None: ...
 
 
 def accept(
@@ -101,7 +85,7 @@ _EMPTY = (
 
 def store_events(cursor: sqlite3.Cursor, rows: Sequence[Row]) -> None:
     """Store rows of ``journal``."""
-    _insert(cursor, "journal", _EVENTS, rows)
+    _insert(cursor, "journal", JOURNAL_COLUMNS, rows)
 
 
 def store_outcomes(cursor: sqlite3.Cursor, rows: Sequence[Row]) -> None:

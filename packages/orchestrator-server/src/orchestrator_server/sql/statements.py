@@ -31,6 +31,7 @@ __all__ = [
     "APPEND",
     "FIELDS",
     "JOURNAL_COLUMNS",
+    "Appended",
     "by_index",
     "create",
     "created_of",

@@ -26,7 +26,7 @@ from orchestrator_server.records import (
 )
 from orchestrator_server.storage import TenantStore
 from orchestrator_server.testing import executions
-from orchestrator_server.testing.harness import EVERYTHING, Harness, ended, new, start, step
+from orchestrator_server.testing.harness import EVERYTHING, Harness, ended, new, refused, start, step
 
 __all__ = ["CONTRACTS", "Contract"]
 
@@ -51,15 +51,6 @@ _NO_IDS = (
     "t\u0131",
     'a"b',
 )
-
-
-async def refused(kind: type[OrchestratorError], call: Awaitable[Any], why: str) -> None:
-    """Check that a call raises this error."""
-    try:
-        await call
-    except kind:
-        return
-    raise AssertionError(why)
 
 
 async def tenants_are_created_changed_and_listed(h: Harness) -> None:
