@@ -7,7 +7,9 @@ RFC 7493, has it): duplicate keys, ``NaN``, lone surrogates and nesting deeper t
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -93,7 +95,17 @@ def format_time(seconds: float | None) -> str | None:
     """ISO 8601, UTC, microseconds, from seconds since 1970."""
     if seconds is None:
         return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    fraction, whole = math.modf(seconds)
+    micros = round(fraction * 1e6)
+    if not 0 <= micros < 1_000_000:  # before 1970, or rounded up
+        whole, micros = whole + micros // 1_000_000, micros % 1_000_000
+    return f"{_second(whole)}.{micros:06d}Z"
+
+
+@functools.lru_cache(maxsize=64)
+def _second(whole: float) -> str:
+    # Times of one execution are of few seconds, and of many microseconds.
+    return datetime.fromtimestamp(whole, UTC).replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def parse_time(text: str) -> float:

@@ -44,7 +44,7 @@ __all__ = [
 LARGE = 256 * 1024
 
 # One encoder kept: json.dumps with options makes a new one for each call, which costs as much as encoding does.
-to_text = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+to_text = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 from_text = json.loads
 
 
