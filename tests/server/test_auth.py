@@ -160,7 +160,12 @@ async def fill(api: Api, tenant: str) -> dict[str, str]:
 
 # Where the usual thing under an id is not of the right kind.
 INSTEAD = {"/nodes/{name}": {"name": "set"}, "/executions/{workflow_id}/request": {"workflow_id": "hooked"}}
-REFUSES = {"GET /metrics": 401, "GET /approvals/{token}": 404, "POST /approvals/{token}": 415}
+REFUSES = {
+    "GET /metrics": 401,
+    "GET /approvals/{token}": 404,
+    "POST /approvals/{token}": 415,
+    "DELETE /schedules/{schedule_id}": 404,  # gone with its workflow
+}
 
 
 def calls(filled: dict[str, str]) -> list[tuple[str, str, str, Any]]:
