@@ -257,5 +257,5 @@ async def test_addresses_that_cannot_be_used_are_refused(url: str):
 async def test_a_database_that_is_not_there_is_unavailable(tmp_path: Path):
     with pytest.raises(Unavailable):
         await SqlStorage.open("postgresql+psycopg://nobody@127.0.0.1:1/x?connect_timeout=1")
-    with pytest.raises(Unavailable):
+    with pytest.raises(Invalid, match="make it first"):
         await SqlStorage.open(f"sqlite:///{tmp_path}/no/such/folder/a.db")
