@@ -218,9 +218,10 @@ def make_private(file: str) -> None:
     """
     if file.startswith("file:"):
         return  # an address with parameters of its own
-    # Where it cannot be made, SQLite says why.
+    # Never a file that is there: closing it would take away the locks that this process's connections have on it, and
+    # another process, alone with it as it seems, would remove the log. Where it cannot be made, SQLite says why.
     with contextlib.suppress(OSError):
-        os.close(os.open(file, os.O_RDONLY | os.O_CREAT, 0o600))
+        os.close(os.open(file, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _on_sqlite_connect(connection: sqlite3.Connection, record: object) -> None:  # noqa: ARG001 - SQLAlchemy's signature
