@@ -610,8 +610,8 @@ def test_whatever_a_broken_guest_says_is_taken_for_an_error(javascript, kind, mo
 
     for logs in MADE_UP_LOGS:
 
-        def broken(self, limits, work, logs=logs):
-            return whole(self, limits, lambda guest: work(BrokenGuest(guest, answer, length, logs)))
+        def broken(self, limits, work, *, waits=True, logs=logs):
+            return whole(self, limits, lambda guest: work(BrokenGuest(guest, answer, length, logs)), waits=waits)
 
         monkeypatch.setattr(machine.Machine, "use", broken)
         code, _ = attack(javascript, "return 1")

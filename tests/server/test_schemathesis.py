@@ -63,7 +63,8 @@ CONFIG = {
     "checks": {
         # What a schema cannot say is refused with 422 (a cycle, a node that is not there) or 412 (an ETag that is none).
         "positive_data_acceptance": {"expected-statuses": ["2xx", "3xx", "401", "403", "404", "409", "412", "422"]},
-        "negative_data_rejection": {"expected-statuses": ["400", "401", "403", "404", "405", "412", "415", "422"]},
+        # 409: a trigger's schedule cannot be changed, whatever the body says.
+        "negative_data_rejection": {"expected-statuses": ["400", "401", "403", "404", "405", "409", "412", "415", "422"]},
         "ignored_auth": {"enabled": False},  # it asks a server of its own; `Actor` sends such requests here
         "use_after_free": {"enabled": False},  # what is deleted is put back at once
         "ensure_resource_availability": {"enabled": False},  # as above
@@ -252,7 +253,7 @@ class Actor:
         acting = made.acting
         executions = [found for (who, _), found in made.executions.items() if who == acting]
         foreign = [found for (who, _), found in made.executions.items() if who != acting]
-        if self.path.endswith(("/cancel", "/signals/{name}")):
+        if self.path.endswith(("/cancel", "/signals/{name}", "/approvals")):
             executions.append(made.executions[acting, "waiting"])
         kind = self.path.split("/")[1]
         names: dict[str, list[str]] = {
@@ -270,6 +271,14 @@ class Actor:
             }.get(kind, [""]),
             "path": [f"of-{acting}-{end}" for end in ("now", "last/1", "node", "key", "auth", "none")],
         }
+        if name == "token":  # a link to a decision that nobody has made yet
+            asked = {"path": "held", "signal": f"s{next(made.numbers)}"}
+            made_up = made.does(acting, "POST", f"/executions/{made.executions[acting, 'waiting']}/approvals", asked)
+            return str(made_up["url"].rpartition("/")[2])
+        if name == "schedule_id" and self.method in {"PUT", "DELETE"} and random.random() < 0.5:
+            # Those of triggers cannot be changed.
+            by_hand = {"id": f"hand-{next(made.numbers)}", "workflow": "shape", "spec": {"every": "1h"}}
+            return str(made.does(acting, "POST", "/schedules", by_hand)["id"])
         found = names[name]
         if name == "tenant_id" and self.route.scope == "system" and self.method != "GET":
             found = [*SPARE, *SPARE, made.other]
@@ -295,6 +304,9 @@ class Actor:
                 {"payload": [MARKS[acting]], "seed": 3},
             ],
             "POST /executions/{execution_id}/cancel": [{}],
+            "POST /executions/{execution_id}/approvals": [{"path": "held", "signal": "go"}],
+            "POST /schedules": [{"workflow": "shape", "spec": {"every": "1h"}, "id": fresh}],
+            "PUT /schedules/{schedule_id}": [{"workflow": "shape", "spec": {"every": "2h"}}],
             "POST /executions/{execution_id}/retry": [{}, {"node": "shape"}, {"node": "each"}],
             "POST /executions/{execution_id}/signals/{name}": [
                 {"path": "held", "payload": 1},

@@ -41,6 +41,10 @@ _TENANT: dict[str, Json] = {
 # What fields of bodies look like, where their handlers want more than their types say.
 _BOUNDS: dict[tuple[str, str], dict[str, Json]] = {
     ("TenantRequest", "id"): {"pattern": "^[A-Za-z0-9_-]{1,64}$"},
+    ("ApprovalRequest", "path"): {"pattern": r"^[^\x00-\x1f\x7f]{1,1024}$"},
+    ("ApprovalRequest", "signal"): {"pattern": r"^[^\x00-\x1f\x7f]{1,1024}$"},
+    ("ScheduleRequest", "id"): {"pattern": "^[A-Za-z0-9_-]{1,64}$"},
+    ("ScheduleRequest", "workflow"): {"pattern": "^(?!exe_)[A-Za-z0-9_-]{1,64}$"},
     ("LimitsBody", "running"): {"minimum": 1},
     ("SecretRequest", "value"): {"minLength": 1, "maxLength": 65_536},
     ("SignalRequest", "id"): {"pattern": r"^[^\x00-\x1f\x7f]{1,255}$"},
@@ -71,6 +75,7 @@ _ERRORS = {
     405: "The path takes other methods: `Allow` says which.",
     408: "The body did not come in time.",
     409: "It is at odds with what is there.",
+    410: "It was there, and is over.",
     412: "It was changed meanwhile.",
     413: "The body is too large.",
     415: "The body is of another kind than is taken here, or compressed.",

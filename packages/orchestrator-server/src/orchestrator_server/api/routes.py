@@ -335,6 +335,7 @@ ROUTES: tuple[Route, ...] = (
         body=shapes.ApprovalRequest,
         answer=shapes.ApprovalBody,
         status=201,
+        refuses=(409,),
     ),
     # --- values
     Route("GET", "/secrets", values.list_secrets, "List secrets", "tenant", "editor", answer=shapes.SecretList),
@@ -385,6 +386,7 @@ ROUTES: tuple[Route, ...] = (
         body=shapes.ScheduleRequest,
         answer=shapes.ScheduleBody,
         status=201,
+        refuses=(409,),
     ),
     Route(
         "GET",
@@ -404,6 +406,7 @@ ROUTES: tuple[Route, ...] = (
         "editor",
         body=shapes.ScheduleRequest,
         answer=shapes.ScheduleBody,
+        refuses=(409,),
     ),
     Route(
         "PATCH",
@@ -414,6 +417,7 @@ ROUTES: tuple[Route, ...] = (
         "operator",
         body=shapes.ScheduleChange,
         answer=shapes.ScheduleBody,
+        refuses=(409,),
     ),
     Route(
         "DELETE",
@@ -423,6 +427,7 @@ ROUTES: tuple[Route, ...] = (
         "tenant",
         "editor",
         status=204,
+        refuses=(409,),
     ),
     Route(
         "GET",
@@ -456,7 +461,15 @@ ROUTES: tuple[Route, ...] = (
         rooted=True,
         refuses=(401, 405),
     ),
-    Route("GET", "/approvals/{token}", approvals.show_approval, "Ask for a decision", "public", media="text/html"),
+    Route(
+        "GET",
+        "/approvals/{token}",
+        approvals.show_approval,
+        "Ask for a decision",
+        "public",
+        refuses=(409, 410),
+        media="text/html",
+    ),
     Route(
         "POST",
         "/approvals/{token}",
@@ -466,6 +479,7 @@ ROUTES: tuple[Route, ...] = (
         body=shapes.DecisionForm,
         takes="application/x-www-form-urlencoded",
         media="text/html",
+        refuses=(409, 410),
     ),
     Route("GET", "/health", system.health, "Whether the process answers", "public", answer=shapes.Status, rooted=True),
     Route("GET", "/ready", system.ready, "Whether requests can be served", "public", answer=shapes.Status, rooted=True),
