@@ -64,7 +64,9 @@ CONFIG = {
         # What a schema cannot say is refused with 422 (a cycle, a node that is not there) or 412 (an ETag that is none).
         "positive_data_acceptance": {"expected-statuses": ["2xx", "3xx", "401", "403", "404", "409", "412", "422"]},
         # 409: a trigger's schedule cannot be changed, whatever the body says.
-        "negative_data_rejection": {"expected-statuses": ["400", "401", "403", "404", "405", "409", "412", "415", "422"]},
+        "negative_data_rejection": {
+            "expected-statuses": ["400", "401", "403", "404", "405", "409", "412", "415", "422"]
+        },
         "ignored_auth": {"enabled": False},  # it asks a server of its own; `Actor` sends such requests here
         "use_after_free": {"enabled": False},  # what is deleted is put back at once
         "ensure_resource_availability": {"enabled": False},  # as above

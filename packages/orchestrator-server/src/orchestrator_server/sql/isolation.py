@@ -7,12 +7,14 @@ whether that is called a schema or a database.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.engine import URL, Connection
 
 from orchestrator_server.errors import Invalid, Unavailable
@@ -21,7 +23,7 @@ from orchestrator_server.sql import files, migrations
 from orchestrator_server.sql.bound import Home
 from orchestrator_server.sql.database import SYSTEM, Database, make_engine
 from orchestrator_server.sql.executions import forget
-from orchestrator_server.sql.faults import translated
+from orchestrator_server.sql.faults import translate, translated
 from orchestrator_server.sql.hop import Threads
 from orchestrator_server.sql.places import database_of, folder_of, schema_of
 from orchestrator_server.sql.statements import insert
@@ -34,6 +36,8 @@ __all__ = ["IsolationName", "Rooms", "make_rooms", "settle"]
 # Executions that are removed in one transaction.
 _AT_ONCE = 500
 _TRIES = 8
+_PAUSE = 0.5  # seconds between two tries
+_NOT_ALLOWED = "42501"
 
 IsolationName = Literal["shared", "schema", "database"]
 
@@ -108,6 +112,24 @@ def _move_in(tenant_id: str) -> Callable[[Connection], None]:
         connection.execute(insert(connection, owners).values(tenant=tenant_id).on_conflict_do_nothing())
 
     return work
+
+
+def _drop_database(engine: sa.Engine, name: str) -> None:
+    """Remove a database, whoever is connected to it."""
+    for left in reversed(range(_TRIES)):
+        try:
+            with engine.connect() as connection:
+                alone = connection.execution_options(isolation_level="AUTOCOMMIT")
+                alone.exec_driver_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        except exc.ProgrammingError as error:
+            # The server's own housekeeping is at work there, which only a superuser may end: it ends by itself.
+            if not left or getattr(error.orig, "sqlstate", None) != _NOT_ALLOWED:
+                raise translate(error) from error
+            time.sleep(_PAUSE)
+        except exc.SQLAlchemyError as error:
+            raise translate(error) from error
+        else:
+            return
 
 
 def _drop_schema(engine: sa.Engine, name: str) -> None:
@@ -269,9 +291,7 @@ class _Databases(_Common):
             if self._system.is_sqlite:
                 files.remove(Path(str(self._url(tenant_id).database)))
                 return
-            with translated(), self._system.engine.connect() as connection:
-                alone = connection.execution_options(isolation_level="AUTOCOMMIT")
-                alone.exec_driver_sql(f'DROP DATABASE IF EXISTS "{self._url(tenant_id).database}" WITH (FORCE)')
+            _drop_database(self._system.engine, str(self._url(tenant_id).database))
 
         await self._threads.run(work)
 
