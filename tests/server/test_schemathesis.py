@@ -255,7 +255,7 @@ class Actor:
         acting = made.acting
         executions = [found for (who, _), found in made.executions.items() if who == acting]
         foreign = [found for (who, _), found in made.executions.items() if who != acting]
-        if self.path.endswith(("/cancel", "/signals/{name}", "/approvals")):
+        if self.path.endswith(("/cancel", "/signals/{name}")):
             executions.append(made.executions[acting, "waiting"])
         kind = self.path.split("/")[1]
         names: dict[str, list[str]] = {
@@ -273,9 +273,12 @@ class Actor:
             }.get(kind, [""]),
             "path": [f"of-{acting}-{end}" for end in ("now", "last/1", "node", "key", "auth", "none")],
         }
+        if self.path.endswith("/approvals") and name == "execution_id" and random.random() < 0.5:
+            return str(made.does(acting, "POST", "/executions/hold/execute", prefer="respond-async")["execution_id"])
         if name == "token":  # a link to a decision that nobody has made yet
             asked = {"path": "held", "signal": f"s{next(made.numbers)}"}
-            made_up = made.does(acting, "POST", f"/executions/{made.executions[acting, 'waiting']}/approvals", asked)
+            waits = made.does(acting, "POST", "/executions/hold/execute", prefer="respond-async")["execution_id"]
+            made_up = made.does(acting, "POST", f"/executions/{waits}/approvals", asked)
             return str(made_up["url"].rpartition("/")[2])
         if name == "schedule_id" and self.method in {"PUT", "DELETE"} and random.random() < 0.5:
             # Those of triggers cannot be changed.
