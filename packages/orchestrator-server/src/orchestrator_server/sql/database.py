@@ -254,12 +254,16 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def _on_postgresql_connect(connection: Any, record: object) -> None:  # noqa: ARG001 - as above
-    # Some servers are set up to acknowledge before they sync; what is stricter stays.
-    setting = "synchronous_commit"
-    connection.execute(f"SELECT set_config('{setting}', 'on', false) WHERE current_setting('{setting}') = 'off'")
-    # A process that is stopped in a transaction must not keep rows locked: nobody could take over what it holds.
-    connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION}s'")
-    connection.commit()
+    try:
+        # Some servers are set up to acknowledge before they sync; what is stricter stays.
+        setting = "synchronous_commit"
+        connection.execute(f"SELECT set_config('{setting}', 'on', false) WHERE current_setting('{setting}') = 'off'")
+        # A process that is stopped in a transaction must not keep rows locked: nobody could take over what it holds.
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION}s'")
+        connection.commit()
+    except BaseException:
+        connection.close()  # nobody else knows of it yet
+        raise
 
 
 def _on_sqlite_begin(connection: Connection) -> None:
