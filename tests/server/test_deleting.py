@@ -23,11 +23,7 @@ from orchestrator_server.settings import Settings
 from orchestrator_server.sql import SqlStorage
 from orchestrator_server.storage import Storage
 
-pytestmark = [
-    pytest.mark.anyio,
-    # Databases go while connections to them are being made: what psycopg leaves of those is collected, not closed.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.anyio
 
 ASK = {"id": "ask", "type": "wait", "config": {"signal": "go"}}
 ASYNC = {"Prefer": "respond-async"}
