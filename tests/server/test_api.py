@@ -103,10 +103,10 @@ async def test_a_draft_has_no_triggers_until_it_is_active(api: Api) -> None:
 async def test_a_large_document_is_judged_in_two_seconds(api: Api) -> None:
     nodes = [{"id": f"n{number}", "type": "set"} for number in range(10_000)]
     edges = [{"source": f"n{n}", "target": f"n{n + step}"} for n in range(9_989) for step in range(1, 11)]
-    begun = time.thread_time()  # others may be at work on this machine, too
+    begun = time.process_time()  # others may be at work on this machine, too
     made = await api.call("POST", "/workflows", {"schema": 1, "id": "large", "nodes": nodes, "edges": edges})
     assert made.status_code == 201
-    assert time.thread_time() - begun < 6, "2 s on a machine that does nothing else"
+    assert time.process_time() - begun < 6, "2 s on a machine that does nothing else"
 
 
 # --- executions -------------------------------------------------------------------------------------------------------

@@ -104,8 +104,7 @@ def format_time(seconds: float | None) -> str | None:
 
 @functools.lru_cache(maxsize=64)
 def _second(whole: float) -> str:
-    # Times of one execution are of few seconds, and of many microseconds.
-    return datetime.fromtimestamp(whole, UTC).replace(tzinfo=None).isoformat(timespec="seconds")
+    return datetime.fromtimestamp(whole, UTC).isoformat(timespec="seconds")[:19]  # without the offset
 
 
 def parse_time(text: str) -> float:
