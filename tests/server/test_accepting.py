@@ -12,6 +12,7 @@ from engine_room import LONG, document, node, room, save, storages, tenant, unti
 
 from orchestrator_core.events import AttemptStarted, ExecutionEnded
 from orchestrator_server.errors import NotFound, Unavailable
+from orchestrator_server.records import ExecutionQuery
 from orchestrator_server.storage import Storage, TenantStore
 
 pytestmark = pytest.mark.anyio
@@ -151,6 +152,8 @@ async def test_whoever_asked_may_go_away(storage: Storage) -> None:
         with anyio.move_on_after(0.0):
             await here.worker.execute("ann", "effect")
         await until(lambda: here.worker.holds == 0)
+        rows = (await store.executions.list(ExecutionQuery())).executions
+        assert {row.status for row in rows} <= {"succeeded"}, "what was begun came to its end"
 
 
 async def test_a_worker_that_is_stopped_has_accepted_what_it_began(storage: Storage) -> None:

@@ -161,15 +161,21 @@ class Database:
         if self.closed:
             raise NotFound("there is no such tenant any more, or its storage was closed")
         with self.engine.connect() as connection:
-            if self.is_sqlite:
-                if write:
-                    connection = connection.execution_options(immediate=True)  # noqa: PLW2901 - the same connection
-                with connection.begin():
-                    yield connection
-                return
-            with connection.begin():
+            try:
+                with self._transaction(connection, scope, write=write) as begun:
+                    yield begun
+            finally:
+                if self.closed:
+                    connection.invalidate()  # its pool is gone: nobody else would close it
+
+    @contextlib.contextmanager
+    def _transaction(self, connection: Connection, scope: Scope, *, write: bool) -> Iterator[Connection]:
+        if self.is_sqlite and write:
+            connection = connection.execution_options(immediate=True)
+        with connection.begin():
+            if not self.is_sqlite:
                 connection.exec_driver_sql(*scope.settings)
-                yield connection
+            yield connection
 
 
 def shown(url: str) -> str:
