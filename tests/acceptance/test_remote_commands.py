@@ -124,6 +124,24 @@ def test_one_key_is_one_execution(run: Run) -> None:
     )
 
 
+def test_an_execution_is_cancelled(run: Run) -> None:
+    (first, second) = (
+        json.loads(run("execute", "patient-desk", "-i", LARGE, "--no-wait", "--json").stdout)["execution_id"]
+        for _ in "ab"
+    )
+    done = run("cancel", first)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{first} was cancelled\n", "")
+    assert json.loads(run("logs", first, "--json").stdout)["status"] == "cancelled"
+    assert json.loads(run("cancel", second, "--json").stdout)["status"] == "cancelled"
+    again = run("cancel", first)
+    assert (again.returncode, again.stderr) == (2, "orchestrator cancel: the execution has ended: it is cancelled\n")
+    third = json.loads(run("execute", "patient-desk", "-i", LARGE, "--no-wait", "--json").stdout)["execution_id"]
+    assert "the execution has no node with this path" in run("cancel", third, "--path", "nowhere").stderr
+    assert run("cancel", third, "--no-wait").stdout == (
+        f"{third} is asked to cancel everything: orchestrator logs {third} --follow\n"
+    )
+
+
 def test_an_interrupt_leaves_the_execution_running(run: Run, served: Served, credential: str) -> None:
     environment = {**surroundings(served.port), "ORCHESTRATOR_KEY": credential, "ORCHESTRATOR_TENANT": "acme"}
     with subprocess.Popen(
@@ -168,6 +186,8 @@ def test_a_key_that_is_withdrawn_meanwhile_does_not_hide_the_execution(run: Run,
         (("logs", "nope"), {}, "orchestrator logs: there is no workflow 'nope'"),
         (("logs", "exe_nobody"), {}, "orchestrator logs: there is no execution 'exe_nobody'"),
         (("logs", "--follow"), {}, "orchestrator logs: --follow: say which execution"),
+        (("cancel", "exe_nobody"), {}, "orchestrator cancel: there is no execution 'exe_nobody'"),
+        (("cancel", "order-desk"), {}, "'order-desk' is no execution: orchestrator logs order-desk lists those of"),
         (("execute", "nope"), {}, "orchestrator execute: there is no workflow 'nope'"),
         (("execute", "orders.yaml"), {}, "is no id (letters, digits, _ and -, 64 at most): a file is saved first"),
         (("execute", "order-desk", "-i", "{"), {}, "--input: not JSON: the text ends too soon"),

@@ -561,30 +561,6 @@ async def test_an_execution_goes_on_after_its_process_was_killed(tmp_path: Path)
         assert outcome.output["key"]
 
 
-async def test_a_process_that_was_stopped_and_woken_is_fenced_off(tmp_path: Path) -> None:
-    async with storages("sqlite", tmp_path) as storage:
-        store = await tenant(storage)
-        nodes = [node("go", "manual"), node("a", "nap"), node("b", "nap", seconds=1.0), node("c", "nap")]
-        workflow = await save(store, document(*nodes))
-        names = [await accept(store, workflow, number) for number in range(5)]
-        process = start_worker(tmp_path, "stopped", "0.6")
-        try:
-            await until(lambda: _has(store, names[-1], "b"))
-            process.send_signal(signal.SIGSTOP)
-            async with room(storage, name="other", lease=5.0):
-                assert {await ended(store, name) for name in names} == {"succeeded"}
-                before = {name: await store.journal.read("ann", name) for name in names}
-                process.send_signal(signal.SIGCONT)
-                await anyio.sleep(1.5)
-                assert {name: await store.journal.read("ann", name) for name in names} == before
-            assert process.poll() is None  # it goes on working for others
-            again = await accept(store, workflow, "p")
-            assert await ended(store, again) == "succeeded"
-        finally:
-            process.kill()
-            process.communicate()
-
-
 def _query() -> Any:
     return ExecutionQuery()
 

@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "secret": ("secret", "Set, list and remove secrets."),
     "deploy": ("deploy", "Save a workflow on a server."),
     "execute": ("execute", "Run a workflow on a server and show its progress."),
+    "cancel": ("cancel", "Cancel an execution on a server."),
     "logs": ("logs", "Show past executions on a server, and what their nodes wrote."),
 }
 """The commands, each with its module and what the list of all commands says."""
