@@ -306,8 +306,11 @@ class Language(Protocol):
         memory: int | None,
         seed: int,
         now: float,
+        tenant: str = "",
     ) -> Ran:
         """Run the body of a function over ``context``; ``timeout`` in seconds, ``memory`` in bytes.
+
+        Tenants that wait for one another take turns; a realm says whose call it is.
 
         Raises:
             LanguageError: The code failed or met a limit.
@@ -315,7 +318,7 @@ class Language(Protocol):
         ...
 
     async def evaluate(
-        self, expressions: Sequence[str], scope: Mapping[str, Json], *, seed: int, now: float
+        self, expressions: Sequence[str], scope: Mapping[str, Json], *, seed: int, now: float, tenant: str = ""
     ) -> Sequence[Evaluated]:
         """Evaluate expressions over the names of ``scope``, each by itself, in one call of the sandbox."""
         ...

@@ -53,10 +53,11 @@ def denied(capability: str) -> NodeError:
 
 @attrs.frozen
 class LimitedLanguage:
-    """A language whose programs run within a policy, or not at all. Expressions have limits of their own."""
+    """A language as a tenant has it: its programs run within a policy, or not at all. Expressions have limits of their own."""
 
     language: Language
     policy: CodePolicy
+    tenant: str
     denied: bool = False
 
     @property
@@ -77,6 +78,7 @@ class LimitedLanguage:
         memory: int | None,
         seed: int,
         now: float,
+        tenant: str = "",  # noqa: ARG002 - it is this one's
     ) -> Ran:
         """See :class:`Language`."""
         if self.denied:
@@ -89,13 +91,20 @@ class LimitedLanguage:
             memory=most.memory if memory is None else min(memory, most.memory or memory),
             seed=seed,
             now=now,
+            tenant=self.tenant,
         )
 
     async def evaluate(
-        self, expressions: Sequence[str], scope: Mapping[str, Json], *, seed: int, now: float
+        self,
+        expressions: Sequence[str],
+        scope: Mapping[str, Json],
+        *,
+        seed: int,
+        now: float,
+        tenant: str = "",  # noqa: ARG002 - it is this one's
     ) -> Sequence[Evaluated]:
         """See :class:`Language`."""
-        return await self.language.evaluate(expressions, scope, seed=seed, now=now)
+        return await self.language.evaluate(expressions, scope, seed=seed, now=now, tenant=self.tenant)
 
     async def aclose(self) -> None:
         """See :class:`Language`."""

@@ -347,7 +347,7 @@ class Realm:
         if language is None:
             known = ", ".join(sorted(self.registry.languages)) or "none"
             raise OrchestratorError(f"the language {name!r} is not installed; there is {known}")
-        return LimitedLanguage(language, self._code, denied="code" in self._denied)
+        return LimitedLanguage(language, self._code, self.tenant, denied="code" in self._denied)
 
     def approval_link(
         self,

@@ -24,6 +24,7 @@ from orchestrator_core import (
 )
 from orchestrator_nodes_std.sandbox import Busy, Completed, JavaScript, Limits, Python, SandboxError
 from orchestrator_nodes_std.shapes import Json, between, check
+from orchestrator_nodes_std.turns import Turns
 
 __all__ = ["JavaScriptLanguage", "PythonLanguage", "SandboxLanguage", "code"]
 
@@ -181,12 +182,13 @@ class SandboxLanguage(Generic[R]):
 
     def __init__(self, runtime: Callable[[int], R]) -> None:
         """Args: runtime: Makes the sandbox for so many calls at once."""
-        # The limiter keeps waiting calls out of threads; as many run as the sandbox has instances.
-        self._parallel = max(2, os.cpu_count() or 1)
+        # As many run as the sandbox has instances: the others wait outside of threads. A tenant may have as many as there are
+        # processors, and there is one more, for the next one.
+        self._parallel = max(2, os.cpu_count() or 1) + 1
         self._sandbox = runtime(self._parallel)
         self._brief = _Brief()
         self._right: dict[tuple[str, bool], None] = {}  # sources that were parsed well, the last ones
-        self._limiter: RunVar[CapacityLimiter] = RunVar("limiter")
+        self._turns: RunVar[tuple[Turns, CapacityLimiter]] = RunVar("turns")  # each event loop has its own
 
     async def run(
         self,
@@ -197,6 +199,7 @@ class SandboxLanguage(Generic[R]):
         memory: int | None,
         seed: int,
         now: float,
+        tenant: str = "",
     ) -> Ran:
         """Run the body of a function over ``context``; ``timeout`` in seconds, ``memory`` in bytes.
 
@@ -210,6 +213,7 @@ class SandboxLanguage(Generic[R]):
             memory=usual.memory if memory is None else memory,
         )
         completed = await self._called(
+            tenant,
             (source, memory),
             limits,
             lambda within, waits: self._sandbox.run(source, context, limits=within, seed=seed, now=now, waits=waits),
@@ -230,7 +234,7 @@ class SandboxLanguage(Generic[R]):
         with CancelScope(shield=True):
             await to_thread.run_sync(self._sandbox.close)
 
-    async def _called(self, key: Hashable, limits: Limits, call: Callable[[Limits, bool], T]) -> T:
+    async def _called(self, tenant: str, key: Hashable, limits: Limits, call: Callable[[Limits, bool], T]) -> T:
         """Call the sandbox, at once or in a thread; told the limits, and whether it may wait for an instance."""
         if key in self._brief and limits.time > _MOMENT:
             try:
@@ -241,15 +245,17 @@ class SandboxLanguage(Generic[R]):
                 if error.code != "timeout":
                     raise
                 self._brief.refuse(key)
-        return await self._in_thread(lambda: self._brief.timed(key, lambda: call(limits, True)))
+        return await self._in_thread(tenant, lambda: self._brief.timed(key, lambda: call(limits, True)))
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        limiter = self._limiter.get(None)
-        if limiter is None:
-            limiter = CapacityLimiter(self._parallel)
-            self._limiter.set(limiter)
+    async def _in_thread(self, tenant: str, call: Callable[[], T]) -> T:
+        found = self._turns.get(None)
+        if found is None:
+            found = Turns(self._parallel), CapacityLimiter(self._parallel)
+            self._turns.set(found)
+        turns, limiter = found
         try:
-            return await to_thread.run_sync(_translated, call, limiter=limiter)
+            async with turns.turn(tenant):
+                return await to_thread.run_sync(_translated, call, limiter=limiter)
         except LanguageError:
             # Whoever cancelled has had to wait; what the code then failed with is of no interest any more.
             await checkpoint_if_cancelled()
@@ -276,7 +282,7 @@ class JavaScriptLanguage(SandboxLanguage[JavaScript]):
         self._check_once(source, expression, lambda: self._sandbox.check(source, expression=expression))
 
     async def evaluate(
-        self, expressions: Sequence[str], scope: Mapping[str, Json], *, seed: int, now: float
+        self, expressions: Sequence[str], scope: Mapping[str, Json], *, seed: int, now: float, tenant: str = ""
     ) -> Sequence[Evaluated]:
         """Evaluate expressions over the names of ``scope``, each by itself, in one call of the sandbox.
 
@@ -284,6 +290,7 @@ class JavaScriptLanguage(SandboxLanguage[JavaScript]):
             LanguageError: The scope is no JSON that JavaScript can hold, or all of them together met a limit.
         """
         found = await self._called(
+            tenant,
             tuple(expressions),
             Limits(),
             lambda within, waits: self._sandbox.evaluate(
@@ -323,6 +330,7 @@ class PythonLanguage(SandboxLanguage[Python]):
         *,
         seed: int,  # noqa: ARG002 - as every language has it
         now: float,  # noqa: ARG002 - as every language has it
+        tenant: str = "",  # noqa: ARG002 - as every language has it
     ) -> Sequence[Evaluated]:
         """Refuse: expressions are JavaScript."""
         raise _no_expressions()

@@ -175,12 +175,13 @@ class MiniScript:
         memory: int | None,
         seed: int,
         now: float,
+        tenant: str = "",
     ) -> Ran:
         """There is no code in simulations."""
         raise LanguageError("the small test language evaluates expressions only: install the sandbox", code="crashed")
 
     async def evaluate(
-        self, expressions: Sequence[str], scope: Mapping[str, Json], *, seed: int, now: float
+        self, expressions: Sequence[str], scope: Mapping[str, Json], *, seed: int, now: float, tenant: str = ""
     ) -> Sequence[Evaluated]:
         """Each expression by itself."""
         return [self._one(source, scope) for source in expressions]
