@@ -32,7 +32,15 @@ CONNECTIONS = (32, 1)
 CLIENTS = (1, 32)
 STEP_PEERS = (("peer_dbos", "DBOS"), ("peer_langgraph_durable", "LangGraph"))
 PARTS = ("webhooks", "steps", "start")
-KINDS: tuple[type[Served], ...] = (serving.Ours, NodeRed, N8n, serving.Hello, serving.Inline)
+KINDS: tuple[type[Served], ...] = (
+    serving.Ours,
+    serving.OursFast,
+    NodeRed,
+    N8n,
+    serving.Hello,
+    serving.HelloFast,
+    serving.Inline,
+)
 OURS, HELLO = serving.Ours.name, serving.Hello.name
 README = ("<!-- figures: server -->", "<!-- /figures: server -->")
 ORDER = "webhook → set → if → code → set → response"
@@ -393,7 +401,6 @@ def main(arguments: Sequence[str]) -> int:
     facts = machine({})[:-1]
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
         made, shown = parts(Path(name), chosen, versions)
-    facts.append(f"uvicorn as it is installed: {stack(versions)}")
     facts.append("versions: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())))
     method = (
         f"Medians of {chosen.rounds} round(s), least and most of them; in a round everything is measured once, in turn, for "
@@ -410,18 +417,6 @@ def main(arguments: Sequence[str]) -> int:
         put_into(chosen.readme, readme_table(shown))
     missed = any("MISSED" in row[-1] for part in made for row in part.table)
     return 1 if chosen.check and missed else 0
-
-
-def stack(versions: dict[str, str]) -> str:
-    """The parser and the event loop that uvicorn chooses, for ours as for the floors."""
-    chosen = []
-    for package, otherwise in (("httptools", "h11"), ("uvloop", "asyncio")):
-        try:
-            versions[package] = importlib.metadata.version(package)
-            chosen.append(package)
-        except importlib.metadata.PackageNotFoundError:
-            chosen.append(otherwise)
-    return " on ".join(chosen)
 
 
 def as_told(part: Part, draw: Any, mark: str = "") -> str:

@@ -24,6 +24,8 @@ BODIES = [{"item": f"item {number}", "qty": number} for number in range(3, 103)]
 ANSWERS = [{"item": body["item"], "status": "priced", "total": body["qty"] * 3} for body in BODIES]
 TICKS = os.sysconf("SC_CLK_TCK")
 PATH = "orders"
+PLAIN = "import sys; sys.modules['uvloop'] = sys.modules['httptools'] = None; "
+"""Uvicorn takes what it finds, and a plain installation has neither: other packages of a benchmark bring them."""
 
 
 class Missing(Exception):  # noqa: N818 - no error: it is what the table says
@@ -189,13 +191,15 @@ class Ours(Served):
 
     name = "ours"
     how = (
-        "`orchestrator serve` on a new SQLite file, as it is installed: executions saved with a full sync before the answer, "
-        "the function and the comparison in the sandbox, each from a fresh state"
+        "`orchestrator serve` on a new SQLite file, as it is installed (h11 on asyncio): executions saved with a full sync before "
+        "the answer, the function in the sandbox, from a fresh state"
     )
+    before: ClassVar[str] = PLAIN
     path = f"/hooks/{TENANT}/{PATH}"
 
     def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-c", "import sys; from orchestrator_core.cli import main; sys.exit(main())", *words]
+        program = f"{self.before}import sys; from orchestrator_core.cli import main; sys.exit(main())"
+        return [sys.executable, "-c", program, *words]
 
     def serve(self) -> None:
         self.run(self.command("serve", "--port", str(self.port)))
@@ -224,6 +228,14 @@ class Ours(Served):
         return {name: importlib.metadata.version(name) for name in names}
 
 
+class OursFast(Ours):
+    """The same with the extras of uvicorn."""
+
+    name = "ours, with httptools and uvloop"
+    how = "the same, in an environment where `uvicorn[standard]` is installed"
+    before = "import httptools, uvloop; "
+
+
 # ---- floors ---------------------------------------------------------------------------------------------------------
 
 
@@ -231,13 +243,16 @@ class Hello(Served):
     """The least that an ASGI server does."""
 
     name = "uvicorn hello"
-    how = "a bare ASGI application that answers `{}`, on the same uvicorn, with the same event loop and HTTP parser as ours"
+    how = "a bare ASGI application that answers `{}`, on uvicorn as it is installed (h11 on asyncio), as ours"
     application = "hello"
+    extras: ClassVar[tuple[str, str]] = ("h11", "asyncio")
     path = "/"
     answers: ClassVar[Sequence[Any]] = [{}] * len(BODIES)
 
     def start(self) -> None:
+        http, loop = self.extras
         words = ["--host", HOST, "--port", str(self.port), "--no-access-log", "--log-level", "warning"]
+        words += ["--http", http, "--loop", loop]
         application = f"serving_floors:{self.application}"
         self.run([sys.executable, "-m", "uvicorn", "--app-dir", HERE, "--lifespan", "off", *words, application])
         self.until_right()
@@ -252,6 +267,14 @@ class Inline(Hello):
     )
     application = "inline"
     answers: ClassVar[Sequence[Any]] = ANSWERS
+
+
+class HelloFast(Hello):
+    """The same with the extras of uvicorn."""
+
+    name = "uvicorn hello, with httptools and uvloop"
+    how = "the same with `uvicorn[standard]`"
+    extras = ("httptools", "uvloop")
 
 
 @contextlib.contextmanager

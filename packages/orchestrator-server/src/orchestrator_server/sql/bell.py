@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import selectors
+import socket
 import threading
 import time
 from typing import Any
@@ -15,7 +17,6 @@ from orchestrator_server.sql.hop import Reply, Threads, answer
 __all__ = ["Bell"]
 
 _CHANNEL = "orchestrator_work"
-_LISTEN = 1.0  # seconds after which the listener looks whether it is to end
 _AGAIN = 2.0  # seconds until it connects again
 
 
@@ -36,6 +37,9 @@ class Bell:
         self._listener: threading.Thread | None = None
         self._sending = False
         self._closed = False
+        self._ends = (
+            socket.socketpair() if self._remote else ()
+        )  # to close the first wakes the listener, which has the other
 
     def ring(self) -> None:
         """Something may be due."""
@@ -67,8 +71,10 @@ class Bell:
         with self._lock:
             self._closed = True
             listener = self._listener
-        if listener is not None:
-            listener.join()
+        for end in self._ends:
+            end.close()
+            if listener is not None:
+                listener.join()
 
     def _ring_here(self) -> None:
         with self._lock:
@@ -100,6 +106,10 @@ class Bell:
         connection.autocommit = True
         connection.execute(f"LISTEN {_CHANNEL}")
         self._ring_here()  # whatever was sent while nobody listened
-        while not self._closed:
-            for _ in connection.notifies(timeout=_LISTEN, stop_after=1):
-                self._ring_here()
+        with selectors.DefaultSelector() as selector:
+            selector.register(connection, selectors.EVENT_READ)
+            selector.register(self._ends[1], selectors.EVENT_READ)
+            while not self._closed:
+                for _ in connection.notifies(timeout=0):
+                    self._ring_here()
+                selector.select()
