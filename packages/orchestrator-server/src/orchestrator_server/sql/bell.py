@@ -37,9 +37,8 @@ class Bell:
         self._listener: threading.Thread | None = None
         self._sending = False
         self._closed = False
-        self._ends = (
-            socket.socketpair() if self._remote else ()
-        )  # to close the first wakes the listener, which has the other
+        # To close the first wakes the listener, which has the other.
+        self._ends: tuple[socket.socket, ...] = socket.socketpair() if self._remote else ()
 
     def ring(self) -> None:
         """Something may be due."""
