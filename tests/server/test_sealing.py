@@ -121,9 +121,10 @@ def test_keys_are_read_from_text() -> None:
     assert str(ring.keys["k2"]) not in repr(ring)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "# none", "nothing", "k:", "k:!!!", "k:YWJj", f"{new_key('k')},{new_key('k')}", "ä:YWJj"]
-)
+TWICE = "k:" + "A" * 43 + "="
+
+
+@pytest.mark.parametrize("text", ["", "# none", "nothing", "k:", "k:!!!", "k:YWJj", f"{TWICE},{TWICE}", "ä:YWJj"])
 def test_bad_keys_are_refused_without_showing_them(text: str) -> None:
     with pytest.raises(Invalid) as raised:
         load_keys(text)

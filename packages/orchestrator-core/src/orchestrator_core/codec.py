@@ -11,7 +11,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from types import NoneType, SimpleNamespace, UnionType
@@ -21,6 +21,7 @@ import attrs
 import cattrs
 
 from orchestrator_core.errors import DocumentError, Fault
+from orchestrator_core.spelling import nearest
 from orchestrator_core.types import Duration, Json
 
 __all__ = [
@@ -29,7 +30,6 @@ __all__ = [
     "check_json",
     "child_place",
     "copy_json",
-    "distance",
     "dump_json",
     "explain_json",
     "faults_of",
@@ -91,6 +91,7 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+@functools.lru_cache(maxsize=256)  # a node's times are those of its attempts
 def format_time(seconds: float | None) -> str | None:
     """ISO 8601, UTC, microseconds, from seconds since 1970."""
     if seconds is None:
@@ -133,47 +134,52 @@ def check_json(value: Any, place: str = "$") -> Fault | None:
     Also refused: nesting deeper than :data:`MAX_DEPTH`, more than :data:`MAX_VALUES` values, and whole numbers too long
     to be written as text.
     """
-    return _check(value, place, 0, [MAX_VALUES])
+    fault = _check(value, 0, [MAX_VALUES])
+    return None if fault is None else attrs.evolve(fault, place=place + fault.place)
 
 
-def _check(value: Any, place: str, depth: int, left: list[int]) -> Fault | None:
+def _check(value: Any, depth: int, left: list[int]) -> Fault | None:
+    """A fault's place is made on the way back: there hardly ever is one."""
     kind = type(value)
     if kind is str:
-        return (
-            Fault("text holds half of a surrogate pair, which is no character", place)
-            if _SURROGATE.search(value)
-            else None
-        )
+        # Most texts are ASCII, and to see that takes a tenth of the time.
+        if value.isascii() or not _SURROGATE.search(value):
+            return None
+        return Fault("text holds half of a surrogate pair, which is no character", "")
     if kind is bool or value is None:
         return None
     if kind is int:
-        return Fault("a whole number this long is not JSON for anybody else", place) if abs(value) >= _MAX_INT else None
+        return Fault("a whole number this long is not JSON for anybody else", "") if abs(value) >= _MAX_INT else None
     if kind is float:
-        return None if value - value == 0 else Fault(f"{value} is not JSON: use null or a text", place)
+        return None if value - value == 0 else Fault(f"{value} is not JSON: use null or a text", "")
     if kind is list or kind is tuple or kind is dict:
         if depth >= MAX_DEPTH:
-            return Fault(f"nested deeper than {MAX_DEPTH}", place)
+            return Fault(f"nested deeper than {MAX_DEPTH}", "")
         left[0] -= len(value)
         if left[0] < 0:
-            return Fault(f"holds more than {MAX_VALUES:,} values: hand large data on as blobs", place)
+            return Fault(f"holds more than {MAX_VALUES:,} values: hand large data on as blobs", "")
     if kind is list or kind is tuple:
         for index, item in enumerate(value):
-            if type(item) not in _PLAIN and (fault := _check(item, child_place(place, index), depth + 1, left)):
-                return fault
+            if type(item) not in _PLAIN and (fault := _check(item, depth + 1, left)):
+                return _inside(index, fault)
         return None
     if kind is dict:
         for key, item in value.items():
             if type(key) is not str:
-                return Fault(f"key {key!r} is a {type(key).__name__}: keys are texts", place)
-            if _SURROGATE.search(key):
-                return Fault("a key holds half of a surrogate pair, which is no character", place)
-            if type(item) not in _PLAIN and (fault := _check(item, child_place(place, key), depth + 1, left)):
-                return fault
+                return Fault(f"key {key!r} is a {type(key).__name__}: keys are texts", "")
+            if not key.isascii() and _SURROGATE.search(key):
+                return Fault("a key holds half of a surrogate pair, which is no character", "")
+            if type(item) not in _PLAIN and (fault := _check(item, depth + 1, left)):
+                return _inside(key, fault)
         return None
     hint = (
         "use a list" if isinstance(value, set | frozenset) else "return dicts, lists, texts, numbers, booleans or None"
     )
-    return Fault(f"a {kind.__name__} is not JSON: {hint}", place)
+    return Fault(f"a {kind.__name__} is not JSON: {hint}", "")
+
+
+def _inside(key: str | int, fault: Fault) -> Fault:
+    return attrs.evolve(fault, place=child_place("", key) + fault.place)
 
 
 def copy_json(value: Any) -> Any:
@@ -625,32 +631,24 @@ def _unknown(key: str, known: list[str]) -> str:
     return f"is not known here: {hint}" if known else "is not known here: there are no settings"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known word that was probably meant: one letter in three may be wrong, capitals do not count. Empty: none."""
-    most = max(1, (len(name) + 1) // 3)
-    best = min(known, key=lambda other: distance(other.lower(), name.lower()), default="")
-    return best if best and distance(best.lower(), name.lower()) <= most else ""
-
-
-def distance(a: str, b: str) -> int:
-    """Levenshtein's distance between two short words."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        previous, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
-    return row[-1]
-
-
 def unstructure(value: Any) -> Json:
     """Data classes as JSON objects, enums as their values; payloads inside are passed on as they are."""
-    if attrs.has(type(value)):
-        return {wire_name(field.name): unstructure(getattr(value, field.name)) for field in attrs.fields(type(value))}
+    kind: Any = type(value)
+    if kind in _SCALARS or kind is dict or kind is list:
+        return value
+    if (fields := _written(kind)) is not None:
+        return {wire: unstructure(getattr(value, name)) for name, wire in fields}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, tuple):
         return [unstructure(item) for item in value]
     return value
+
+
+@functools.cache
+def _written(kind: type[Any]) -> tuple[tuple[str, str], ...] | None:
+    """The fields of a data class and what they are called in JSON; ``None``: it is none."""
+    return tuple((field.name, wire_name(field.name)) for field in attrs.fields(kind)) if attrs.has(kind) else None
 
 
 def faults_of(error: Exception, place: str = "$") -> list[Fault]:

@@ -11,6 +11,7 @@ import attrs
 
 from orchestrator_core import codec, picture, yaml_text
 from orchestrator_core.errors import DocumentError, Fault
+from orchestrator_core.spelling import nearest
 from orchestrator_core.types import Edge, Edges, Json, Node, Position, Retry, Settings
 
 __all__ = [
@@ -405,7 +406,7 @@ def near(name: str, known: Mapping[str, int]) -> str:
     """A hint at a name that is nearly this one, or nothing."""
     if len(known) > 1000:
         return ""
-    found = next((other for other in known if other.lower() == name.lower()), "") or codec.nearest(name, known)
+    found = next((other for other in known if other.lower() == name.lower()), "") or nearest(name, known)
     return f": did you mean {found!r}?" if found else ""
 
 

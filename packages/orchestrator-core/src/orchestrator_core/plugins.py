@@ -10,11 +10,11 @@ import attrs
 import pluggy
 
 from orchestrator_core import hookspecs
-from orchestrator_core.codec import nearest
 from orchestrator_core.errors import PluginError
 from orchestrator_core.graph import Traits
 from orchestrator_core.groups import CorePlugin
 from orchestrator_core.nodes import Language, NodeType
+from orchestrator_core.spelling import nearest
 
 __all__ = ["ENTRY_POINTS", "Registry", "make_manager", "make_registry"]
 

@@ -9,7 +9,6 @@ from typing import Any
 import attrs
 
 from orchestrator_core import document as document_module
-from orchestrator_core.codec import nearest
 from orchestrator_core.configs import prepare_config, structure_config
 from orchestrator_core.document import Workflow
 from orchestrator_core.errors import DocumentError, Fault
@@ -25,6 +24,7 @@ from orchestrator_core.expressions import (
 )
 from orchestrator_core.nodes import LanguageError, NodeType
 from orchestrator_core.plugins import Registry
+from orchestrator_core.spelling import nearest
 from orchestrator_core.types import Json, Node, Settings
 
 __all__ = ["migrate", "validate", "validate_document"]

@@ -8,6 +8,7 @@ to it. Only what the system itself reads across tenants (:class:`Tenant`, :class
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
 import time
@@ -125,13 +126,24 @@ def check_text(value: str, what: str, longest: int = 255) -> str:
     return value
 
 
+_tokens: list[str] = []  # each is used once
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_tokens.clear)  # not by parent and child
+
+
 def new_execution_id(now: float | None = None) -> str:
     """An execution's id that nobody can guess, and that sorts by its time.
 
     Executions that run at one time so lie side by side in the database's indexes: a commit of many touches few pages.
     """
     milliseconds = int((time.time() if now is None else now) * 1000)
-    return f"exe_{milliseconds:012x}{secrets.token_hex(10)}"
+    try:
+        token = _tokens.pop()
+    except IndexError:
+        drawn = secrets.token_hex(10 * 100)  # to ask the system for little takes as long as for much
+        token, *rest = (drawn[at : at + 20] for at in range(0, len(drawn), 20))
+        _tokens.extend(rest)
+    return f"exe_{milliseconds:012x}{token}"
 
 
 # --- system ---------------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ import pluggy
 
 from orchestrator_core import hookspecs
 from orchestrator_core.cli.text import Problem, complain
-from orchestrator_core.codec import nearest
 from orchestrator_core.errors import DocumentError, OrchestratorError, PluginError
 from orchestrator_core.plugins import ENTRY_POINTS
+from orchestrator_core.spelling import nearest
 
 __all__ = ["Commands", "add_plugin", "main", "make_cli", "way_out"]
 

@@ -11,9 +11,10 @@ import click
 
 from orchestrator_core.cli.schema import type_schema
 from orchestrator_core.cli.text import Problem, say, say_json, table, width_of, wrap
-from orchestrator_core.codec import dump_json, nearest
+from orchestrator_core.codec import dump_json
 from orchestrator_core.nodes import NodeType
 from orchestrator_core.plugins import ENTRY_POINTS, Registry, make_manager, make_registry
+from orchestrator_core.spelling import nearest
 from orchestrator_core.types import Json
 from orchestrator_core.yaml_text import dump_yaml
 

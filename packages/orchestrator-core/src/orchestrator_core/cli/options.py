@@ -17,9 +17,10 @@ import attrs
 from orchestrator_core import codec
 from orchestrator_core.cli.documents import places, read_value
 from orchestrator_core.cli.text import Problem, fault_line
-from orchestrator_core.codec import nearest, parse_duration
+from orchestrator_core.codec import parse_duration
 from orchestrator_core.document import Workflow
 from orchestrator_core.errors import DocumentError
+from orchestrator_core.spelling import nearest
 from orchestrator_core.types import Duration, Json
 
 __all__ = [

@@ -57,6 +57,10 @@ class Busy(Exception):  # noqa: N818 - nothing is wrong
     """Whoever does not wait has to come another way."""
 
 
+# As `ctypes.memmove` and `ctypes.memset`, but they keep Python's lock: to get it back takes longer than what they do.
+_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
+_move = ctypes.PYFUNCTYPE(_POINTER, _POINTER, _POINTER, _SIZE)(ctypes.cast(ctypes.memmove, _POINTER).value or 0)
+_set = ctypes.PYFUNCTYPE(_POINTER, _POINTER, ctypes.c_int, _SIZE)(ctypes.cast(ctypes.memset, _POINTER).value or 0)
 _REASONS = {wasmtime.TrapCode.INTERRUPT: "timeout", wasmtime.TrapCode.STACK_OVERFLOW: "stack"}
 
 
@@ -238,10 +242,10 @@ class FirstState:
     def write(self, base: int) -> None:
         """Write all of it to the address `base`."""
         for at, size in self._cleared:
-            ctypes.memset(base + at, 0, size)
+            _set(base + at, 0, size)
         # Last, so that the processor's cache holds what the next call needs, and not what is empty.
         for at, source, size in self._copied:
-            ctypes.memmove(base + at, source, size)
+            _move(base + at, source, size)
 
 
 class Machine:
