@@ -42,10 +42,11 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Everything that pytest runs. Arguments go to pytest."""
+    """Everything that pytest runs, a process for each processor and up to four. Arguments go to pytest: ``-n 0`` for one process."""
     install(session, "tests", "docs")
     session.install("-q", "--no-deps", "examples/acme-nodes")
-    session.run("pytest", *session.posargs)
+    # A module's tests stay together: they share servers.
+    session.run("pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session
