@@ -65,7 +65,8 @@ class Busy:
 async def in_use(url: str, isolation: Any, copy: Callable[[], None]) -> tuple[Busy, dict[str, list[str]]]:
     """Use a database, and copy it in the midst. Returns what was acknowledged before the copy was begun."""
     storage = await SqlStorage.open(url, isolation=isolation)
-    async with room(storage) as here:
+    # The lease of what runs in that moment is copied, too, and has to be over before somebody else goes on with it.
+    async with room(storage, lease=3.0) as here:
         busy = Busy(storage, here.worker)
         await busy.begin()
         async with anyio.create_task_group() as group:
