@@ -34,7 +34,6 @@ STEP_PEERS = (("peer_dbos", "DBOS"), ("peer_langgraph_durable", "LangGraph"))
 PARTS = ("webhooks", "steps", "start")
 KINDS: tuple[type[Served], ...] = (
     serving.Ours,
-    serving.OursFast,
     NodeRed,
     N8n,
     serving.Hello,

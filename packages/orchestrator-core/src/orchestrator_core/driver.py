@@ -330,8 +330,7 @@ class Driver:
             result = self.machine.result()
             self.engine.put(driver, ChildEnded(driver.now(), path, result.status, result.output, result.error))
             self.engine.wake()
-        if self.on_done is not None:
-            self.on_done()
+        self._tell()
 
     def stop(self, failure: BaseException) -> None:
         """Give the execution up here, without an event: its journal stays as it is."""
@@ -347,8 +346,12 @@ class Driver:
         self.engine.forget(self.machine.execution_id)
         for child in self.children:
             self.engine.stop(child, failure)
-        if self.on_done is not None:
-            self.on_done()
+        self._tell()
+
+    def _tell(self) -> None:
+        told, self.on_done = self.on_done, None  # once; and who is told often holds the driver
+        if told is not None:
+            told()
 
     async def read(self, after: int) -> Sequence[Event]:
         """Committed events."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import os
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -32,7 +33,8 @@ __all__ = ["JavaScriptLanguage", "PythonLanguage", "SandboxLanguage", "code"]
 T = TypeVar("T")
 
 _MIB: Final = 1024 * 1024
-_REMEMBERED: Final = 4096
+_REMEMBERED: Final = 4096  # sources
+_SHORT: Final = 4096  # characters of a source of which it is remembered that it is brief
 _BRIEF: Final = 0.001  # seconds of a thread's processor time
 _OFTEN: Final = 8  # brief calls in a row, until a source is believed to be brief
 _MOMENT: Final = 0.002  # seconds; the sandbox's clock makes at most two hundredths of it
@@ -188,7 +190,9 @@ class SandboxLanguage(Generic[R]):
         self._parallel = max(2, os.cpu_count() or 1) + 1
         self._sandbox = runtime(self._parallel)
         self._brief = _Brief()
-        self._right: dict[tuple[str, bool], None] = {}  # sources that were parsed well, the last ones
+        self._right: dict[
+            tuple[bytes, bool], None
+        ] = {}  # sources that were parsed well, the last ones, by their hashes
         self._turns: RunVar[tuple[Turns, CapacityLimiter]] = RunVar("turns")  # each event loop has its own
 
     async def run(
@@ -215,7 +219,7 @@ class SandboxLanguage(Generic[R]):
         )
         completed = await self._called(
             tenant,
-            (source, memory),
+            (source, memory) if len(source) <= _SHORT else None,
             limits,
             lambda within, waits: self._sandbox.run(source, context, limits=within, seed=seed, now=now, waits=waits),
         )
@@ -223,7 +227,7 @@ class SandboxLanguage(Generic[R]):
 
     def _check_once(self, source: str, expression: bool, check: Callable[[], None]) -> None:
         """Parse a source, unless it was found right before: a workflow is judged whenever it is run."""
-        key = (source, expression)
+        key = (hashlib.sha256(source.encode(errors="surrogatepass")).digest(), expression)
         if key not in self._right:
             _translated(check)
             self._right[key] = None
@@ -235,8 +239,10 @@ class SandboxLanguage(Generic[R]):
         with CancelScope(shield=True):
             await to_thread.run_sync(self._sandbox.close)
 
-    async def _called(self, tenant: str, key: Hashable, limits: Limits, call: Callable[[Limits, bool], T]) -> T:
+    async def _called(self, tenant: str, key: Hashable | None, limits: Limits, call: Callable[[Limits, bool], T]) -> T:
         """Call the sandbox, at once or in a thread; told the limits, and whether it may wait for an instance."""
+        if key is None:
+            return await self._in_thread(tenant, lambda: call(limits, True))
         if key in self._brief and limits.time > _MOMENT:
             began = time.thread_time()
             try:
@@ -294,7 +300,7 @@ class JavaScriptLanguage(SandboxLanguage[JavaScript]):
         """
         found = await self._called(
             tenant,
-            tuple(expressions),
+            tuple(expressions) if sum(map(len, expressions)) <= _SHORT else None,
             Limits(),
             lambda within, waits: self._sandbox.evaluate(
                 expressions, scope, limits=within, seed=seed, now=now, waits=waits

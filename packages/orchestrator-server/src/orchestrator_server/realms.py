@@ -576,17 +576,16 @@ class _ServedJournal:
         while root is not None and root.parent is not None:
             root = root.parent[0]
         first, events = expected_seq, batch
-        accept: Accept | None = None
-        if driver is root and not expected_seq and isinstance(driver, ServedDriver):
-            accept = driver.accept
-            if accept is None and batch and isinstance(batch[0], ExecutionStarted):
-                first, events = 1, batch[1:]
+        new = driver if driver is root and not expected_seq and isinstance(driver, ServedDriver) else None
+        if new is not None and new.accept is None and batch and isinstance(batch[0], ExecutionStarted):
+            first, events = 1, batch[1:]
         nodes: list[Json] | None = None
         if driver is not None and batch and isinstance(batch[-1], ExecutionEnded):
             nodes = [node_io_to_json(record) for record in driver.machine.node_ios()]
         try:
-            if accept is not None:
-                await accept(batch, nodes)
+            if new is not None and new.accept is not None:
+                await new.accept(batch, nodes)
+                new.accept = None  # it knows the worker, which knows the driver
             elif events:
                 held = fence if root is None else root.fence
                 await self._journal.append(tenant, execution_id, first, held, events, nodes=nodes)

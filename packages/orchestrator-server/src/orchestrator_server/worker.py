@@ -254,6 +254,9 @@ class Worker:
     def _room(self) -> int:
         return self._concurrency - sum(not held.resting for held in self._held.values())
 
+    def _has_room(self) -> bool:
+        return len(self._held) < self._concurrency or self._room() > 0  # the first is cheap, and mostly enough
+
     async def _take(self, claim: Claim) -> None:
         if self._stopping.is_set() or self._group is None:
             await self._release(_Held(claim, 0.0), 0.0, waiting=False)
@@ -534,7 +537,7 @@ class Worker:
         event = realm.accept(workflow, payload, start=start, pins=pins, seed=seed)
         limited = (await self._realms.tenant(tenant)).limits.running is not None
         # With a limit the queue is asked: only it knows what other workers hold. Nor is anybody to push in front of others.
-        here = self.running and not limited and not self._crowded and self._room() > 0
+        here = self.running and not limited and not self._crowded and self._has_room()
         new = NewExecution(event, idempotency_key, fingerprint, parent=parent)
         store = await self._realms.store(tenant)
         follower = Follower(0 if here else 1, responders(realm.plan(workflow, event.start)))

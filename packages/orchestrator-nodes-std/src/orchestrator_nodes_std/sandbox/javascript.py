@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import importlib.resources
 import json
+import operator
 import re
 import struct
 import time
@@ -50,6 +51,7 @@ _AROUND = 2  # lists that the answer to `evaluate` puts around each result
 _MADE_BY = ("driver.js", "images.py", "javascript.py", "machine.py", "quickjs.py", "values.py", "wasm.py")
 _SCRIPTS = {"expressions": ("core.js",), "programs": ("core.js", "events.js")}
 # Where a regular expression with the flag `v` may be made, which the engine takes and ignores: it is guarded then.
+_SHORT = 4096  # characters of a program that is remembered
 _MAY_HAVE_SETS = re.compile(r"/[dgimsuy]*v[dgimsuy]*(?![\w$])|RegExp|eval|Function|constructor|\\u")
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 _IN_FUNCTION = re.compile(r"\(<input>:(\d+):\d+\)")
@@ -223,12 +225,12 @@ class JavaScript:
             SandboxError: see there for its codes.
         """
         limits = limits or _USUAL
+        needs, sets = _seen(source) if len(source) <= _SHORT else _look(source)
         # JSON by hand: making an encoder for it takes longer than all else that is done here.
         head = (
             f'{{"mode":"run","source":{encode_basestring(source)},"seed":{_seed(seed)},"time":{limits.time * 1000},'
-            f'"logs":{limits.logs},"output":{limits.output},"sets":{"true" if _MAY_HAVE_SETS.search(source) else "false"}}}'
+            f'"logs":{limits.logs},"output":{limits.output},"sets":{"true" if sets else "false"}}}'
         )
-        needs = _mentioned([source])
         answer, logs = self._call(head, encode(context), limits, now=now, source=source, extras=needs, waits=waits)
         if answer[:1] == b"u":
             return Completed(None, logs)
@@ -283,7 +285,7 @@ class JavaScript:
             limits,
             now=now,
             source=None,
-            extras=_mentioned(expressions),
+            extras=functools.reduce(operator.or_, map(_mentioned, expressions), 0),
             realm="expressions",
             waits=waits,
         )
@@ -389,9 +391,17 @@ def _lack(needs: int, extras: int) -> None:
         raise _Lacking(lacking)
 
 
-def _mentioned(texts: Sequence[str]) -> int:
+def _mentioned(text: str) -> int:
     """The extras that are seen to be needed."""
-    return sum(extra.bit for extra in _EXTRAS if any(extra.mentioned.search(text) for text in texts))
+    return sum(extra.bit for extra in _EXTRAS if extra.mentioned.search(text))
+
+
+def _look(source: str) -> tuple[int, bool]:
+    """The extras that a program is seen to need, and whether it may have patterns with the flag `v`."""
+    return _mentioned(source), _MAY_HAVE_SETS.search(source) is not None
+
+
+_seen = functools.lru_cache(maxsize=1024)(_look)  # the same few programs run again and again
 
 
 def _answer(guest: machine.Guest, notes: Mapping[str, int], request: bytes, limits: Limits) -> tuple[bytes, int]:

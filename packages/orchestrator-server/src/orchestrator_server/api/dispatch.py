@@ -33,6 +33,7 @@ __all__ = ["PREFIX", "make_router"]
 PREFIX = "/api/v1"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))  # unless a handler says otherwise
 _PROBES = frozenset({"/health", "/ready", "/metrics"})  # they come all the time
 _log = logging.getLogger("orchestrator.api")
 
@@ -83,9 +84,7 @@ class _Endpoint:
                 status = 499
                 return
             status = response.status_code
-            response.headers["X-Request-Id"] = request_id
-            response.headers.setdefault("X-Content-Type-Options", "nosniff")
-            response.headers.setdefault("Cache-Control", "no-store")
+            response.raw_headers += _missing(response.raw_headers, request_id)
             await response(scope, receive, send)
         finally:
             metrics.in_flight -= 1
@@ -214,6 +213,13 @@ def _json_response(body: Json, status: HTTPStatus, headers: Mapping[str, str], *
     except UnicodeEncodeError:
         data = json.dumps(body).encode()
     return Response(data, status, dict(headers), media_type="application/json")
+
+
+def _missing(given: Sequence[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """The headers that every answer has."""
+    names = {name for name, _ in given}
+    added = [(b"x-request-id", request_id.encode())]
+    return added + [header for header in _ALWAYS if header[0] not in names]
 
 
 def _request_id(request: Request, services: Services) -> str:

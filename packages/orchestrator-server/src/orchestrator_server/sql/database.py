@@ -35,7 +35,7 @@ Value = TypeVar("Value")
 TENANT_ROLE = "orchestrator_tenant"
 QUEUE_ROLE = "orchestrator_queue"
 
-_PAGES_BEFORE_CHECKPOINT = 4000
+_PAGES_BEFORE_CHECKPOINT = 16_000  # of 4 KiB; the writer sees to it much earlier
 _BUSY = 10.0  # seconds that SQLite waits for another process
 _IDLE_IN_TRANSACTION = 10  # seconds that PostgreSQL lets a session do nothing in a transaction
 # How soon a connection is given up whose other end is not there any more: after some 25 seconds of silence.

@@ -34,6 +34,7 @@ __all__ = ["Accept", "Append", "Lane", "Meter", "PostgresLane", "SqliteLane", "W
 _MOST = 256
 _MOST_CHARACTERS = 4 * 1024 * 1024
 _IDLE = 20.0
+_COMMITS_OF_A_LOG = 48  # of a SQLite database, until its log is copied
 # The database's clock, as `tables.now` has it.
 _NOW = "SELECT (julianday('now') - 2440587.5) * 86400.0"
 _BACK_OFF = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -173,6 +174,9 @@ class Lane:
         """Whether a job may be in one transaction with a group."""
         raise NotImplementedError
 
+    def tend(self) -> None:
+        """Do what is due between two groups, when the last one was answered."""
+
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -186,6 +190,7 @@ class Lane:
             if self._meter is not None:
                 self._meter(len(group), seconds)
             del group, answers
+            self.tend()
 
     def _gather(self) -> list[Job] | None:
         """The next group; ``None`` when there is nothing more to do.
@@ -277,6 +282,27 @@ class SqliteLane(Lane):
     """The writer of a SQLite database: everything that is written goes through it."""
 
     _connection: Connection | None = None
+    _commits = 0  # since the log was copied into the database
+    _copier: threading.Thread | None = None
+
+    def tend(self) -> None:
+        """Copy the log into the database beside the writing, and then, quickly, what has come meanwhile: the log begins anew.
+
+        SQLite would do it within a commit, which takes ten times as long then.
+        """
+        self._commits += 1
+        if self._copier is None:
+            if self._commits >= _COMMITS_OF_A_LOG:
+                self._copier = threading.Thread(target=self._copy, name="orchestrator-checkpoint", daemon=True)
+                self._copier.start()
+        elif not self._copier.is_alive():
+            self._copier, self._commits = None, 0
+            if self._connection is not None:
+                _checkpoint(self._connection)
+
+    def _copy(self) -> None:
+        with contextlib.suppress(exc.SQLAlchemyError), self._engine.connect() as connection:
+            _checkpoint(connection)
 
     def together(self, job: Job, group: Sequence[Job]) -> bool:  # noqa: ARG002 - the base's signature
         """Nothing sets a tenant per transaction here."""
@@ -287,6 +313,8 @@ class SqliteLane(Lane):
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+        if self._copier is not None:
+            self._copier.join()
 
     def commit(self, group: Sequence[Job]) -> Iterable[Answer]:
         """See the base."""
@@ -304,6 +332,13 @@ class SqliteLane(Lane):
                 answers += _accept(connection, cursor, accepts)
             answers += [_work(connection, job) for job in group if isinstance(job, Work)]
         return answers
+
+
+def _checkpoint(connection: Connection) -> None:
+    """Copy into the database what no reader needs the log for. Nobody waits for it."""
+    raw: Any = connection.connection.driver_connection
+    with contextlib.suppress(sqlite3.Error):  # whatever it is, the next commit shows it
+        raw.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
 
 
 def _append(connection: Connection, cursor: sqlite3.Cursor, appends: Sequence[Append]) -> list[Answer]:
