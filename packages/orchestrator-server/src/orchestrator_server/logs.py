@@ -78,6 +78,9 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         settings: The settings.
         stream: Where to; standard error unless given.
     """
+    # What no line shows need not be found out for each record: see "Optimization" in Python's documentation of `logging`.
+    logging._srcfile = None  # noqa: SLF001 - it says so there
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     out = sys.stderr if stream is None else stream
     kind: Literal["auto", "text", "json"] = settings.log_format
     as_text = out.isatty() if kind == "auto" else kind == "text"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import anyio
@@ -37,25 +38,27 @@ class _Count:
         return age < (_FRESH if self.unfinished < most else _AGAIN)
 
 
+_FREE: Final = contextlib.nullcontext()  # for tenants without a limit
+
+
 class Quotas:
     """The quotas of all tenants, as one process sees them."""
 
     def __init__(self) -> None:
         self._counts: dict[str, _Count] = {}
 
-    @contextlib.asynccontextmanager
-    async def place(self, tenant: Tenant, store: TenantStore) -> AsyncIterator[None]:
-        """A place for one more execution: it is created inside.
+    def place(self, tenant: Tenant, store: TenantStore) -> AbstractAsyncContextManager[None]:
+        """A place for one more execution: it is created inside. To enter it raises `TooMany` where too many have not ended.
 
         Raises:
             StorageFull: The tenant keeps too much.
-            TooMany: Too many executions have not ended.
         """
         self.check_storage(tenant)
         most = tenant.limits.queued
-        if most is None:
-            yield
-            return
+        return _FREE if most is None else self._counted(tenant, most, store)
+
+    @contextlib.asynccontextmanager
+    async def _counted(self, tenant: Tenant, most: int, store: TenantStore) -> AsyncIterator[None]:
         count = self._counts.setdefault(tenant.id, _Count())
         if not count.holds(most):
             async with count.lock:

@@ -7,12 +7,12 @@ that has changed; what another process changes is seen within two seconds.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import anyio
@@ -390,18 +390,15 @@ class Realms:
             home.webhooks = Ways(await home.store.webhooks.list())
         return home.webhooks
 
-    @contextlib.asynccontextmanager
-    async def place(self, tenant: str) -> AsyncIterator[None]:
-        """A place for one more execution of a tenant: it is created inside.
+    async def place(self, tenant: str) -> AbstractAsyncContextManager[None]:
+        """A place for one more execution of a tenant: it is created inside. To enter it raises `TooMany` where it has too many.
 
         Raises:
             NotFound: There is no such tenant.
             StorageFull: It keeps as many bytes as it may.
-            TooMany: It has as many executions that have not ended as it may.
         """
         home = await self._home(tenant)
-        async with self._quotas.place(home.tenant, home.store):
-            yield
+        return self._quotas.place(home.tenant, home.store)
 
     async def check_storage(self, tenant: str) -> None:
         """See to it that a tenant may keep more, at its size when it was measured last.

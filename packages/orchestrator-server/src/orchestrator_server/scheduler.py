@@ -182,7 +182,7 @@ class Scheduler:
             _LOG.error("schedule %s: %s; it is given up", schedule.id, fault, extra={"tenant": store.tenant})
             return await self._note(store, schedule, slot, None, None, outcome="failed")
         try:
-            async with self._realms.place(store.tenant):
+            async with await self._realms.place(store.tenant):
                 return await self._with_room(store, schedule, rhythm, slot, now)
         except (StorageFull, TooMany) as fault:
             _LOG.warning("schedule %s: %s", schedule.id, fault, extra={"tenant": store.tenant})

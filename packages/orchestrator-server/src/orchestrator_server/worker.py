@@ -541,7 +541,7 @@ class Worker:
         new = NewExecution(event, idempotency_key, fingerprint, parent=parent)
         store = await self._realms.store(tenant)
         follower = Follower(0 if here else 1, responders(realm.plan(workflow, event.start)))
-        async with self._realms.place(tenant):
+        async with await self._realms.place(tenant):
             if here:
                 driver = realm.driver(workflow, event, 1)
                 follower.driver, follower.away = driver, False

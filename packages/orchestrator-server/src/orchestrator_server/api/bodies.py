@@ -40,16 +40,11 @@ async def read_body(request: Request, limits: ApiLimits) -> bytes:
             raise Problem(400, "bad_request", "content-length is no number of bytes")
         if int(announced) > limits.body:
             raise _too_large(limits)
-    try:
-        with anyio.fail_after(limits.body_time):
-            return await _read(request.receive, limits)
-    except TimeoutError:
-        raise Problem(
-            408,
-            "too_slow",
-            f"the body did not come within {limits.body_time:g} seconds",
-            headers={"Connection": "close"},
-        ) from None
+    with anyio.move_on_after(limits.body_time):
+        return await _read(request.receive, limits)
+    raise Problem(
+        408, "too_slow", f"the body did not come within {limits.body_time:g} seconds", headers={"Connection": "close"}
+    )
 
 
 async def _read(receive: Receive, limits: ApiLimits) -> bytes:
