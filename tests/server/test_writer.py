@@ -82,6 +82,19 @@ async def test_every_connection_syncs_fully(storage: SqlStorage):
     assert await storage._system.write(SYSTEM, read) == pragmas, "the writer's connection, too"
 
 
+async def test_the_log_is_copied_beside_the_writing_and_begins_anew(storage: SqlStorage, tmp_path: Path):
+    """Else it would grow as long as somebody writes; SQLite alone would copy it within a commit, and all would wait for that."""
+    store = await Harness(storage).tenant()
+    await store.executions.create(new("exe_a"))
+    largest = 0
+    for number in range(400):
+        at = 2 * number + 1
+        await store.journal.append("t", "exe_a", at, 0, step(at, value="x" * 20_000))
+        largest = max(largest, (tmp_path / "a.db-wal").stat().st_size)
+    assert largest < 6_000_000 < 400 * 20_000, "some fifty commits, and those that come while it is copied"
+    assert len(await store.journal.read("t", "exe_a")) == 801
+
+
 async def test_what_is_wrong_with_one_takes_out_that_one(storage: SqlStorage):
     store = await Harness(storage).tenant()
     await store.executions.create(new("exe_a"))
