@@ -353,7 +353,7 @@ def readme_table(shown: dict[str, str]) -> str:
         ["what", "figure", "goal"],
         [
             f"{ORDER}, saved, over HTTP, 32 connections",
-            f"{shown[f'rate 32 {OURS}']} requests/s, {shown['share 32']} x uvicorn's hello; p99 {shown['p99 32']} ms",
+            f"{shown[f'rate 32 {OURS}']} requests/s, {shown['share 32']} x uvicorn's hello (h11, asyncio); p99 {shown['p99 32']} ms",
             "1,000 requests/s; 0.1 x",
         ],
         ["the same, 1 connection", f"{shown[f'rate 1 {OURS}']} requests/s, p50 {shown['p50 1']} ms", ""],
