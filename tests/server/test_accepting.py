@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,29 @@ async def test_pure_nodes_are_accepted_and_ended_by_one_commit(
         assert row is not None
         assert (row.status, row.worker, row.seq) == ("succeeded", None, len(written[0]))
         assert here.worker.holds == 0
+
+
+@pytest.mark.parametrize("workflow", ["w", "effect"])
+async def test_what_has_ended_is_freed_without_the_collector(storage: Storage, workflow: str) -> None:
+    """Which would stop everybody when it comes: a busy server would leave it a hundred thousand objects in seconds."""
+    store = await tenant(storage)
+    await save(store, PURE)
+    await save(store, document(node("go", "manual"), node("b", "nap"), name="effect"))
+    async with room(storage) as here:
+
+        async def run(count: int) -> None:
+            for _ in range(count):
+                assert (await (await here.worker.execute("ann", workflow, {"n": 1})).wait(LONG)).kind == "ended"
+
+        await run(5)
+        gc.collect()
+        gc.disable()
+        try:
+            await run(50)
+            await until(lambda: here.worker.holds == 0)
+            assert gc.collect() < 50 * 20, "of some hundred that each execution is made of"
+        finally:
+            gc.enable()
 
 
 async def test_an_effect_begins_when_its_start_is_committed(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
