@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from http import HTTPStatus
 from itertools import pairwise
 from typing import Any, get_args, get_type_hints
 
@@ -80,7 +79,9 @@ _ERRORS = {
     413: "The body is too large.",
     415: "The body is of another kind than is taken here, or compressed.",
     422: "The body is understood, and something in it is wrong: `faults` says what and where.",
+    429: "The tenant has as many executions that have not ended as it may: `Retry-After` says when to ask again.",
 }
+_TOLD: dict[int, tuple[str, ...]] = {401: ("WWW-Authenticate",), 429: ("Retry-After",)}
 _HEADERS: dict[str, dict[str, Json]] = {
     "X-Request-Id": {
         "description": "Finds the request in the server's logs.",
@@ -92,6 +93,11 @@ _HEADERS: dict[str, dict[str, Json]] = {
         "description": "Names this state of the workflow.",
         "required": True,
         "schema": {"type": "string", "pattern": '^"v[0-9]{1,9}"$'},
+    },
+    "Retry-After": {
+        "description": "Seconds.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[0-9]{1,9}$"},
     },
     "WWW-Authenticate": {"description": "`Bearer`.", "required": True, "schema": {"const": "Bearer"}},
 }
@@ -185,8 +191,7 @@ def _responses(route: Route, schemas: dict[str, Json]) -> dict[str, Json]:
     for status, kind in route.also.items():
         responses[str(status)] = _response(kind, route.media, gives, schemas)
     for status in sorted(_refused(route)):
-        headers = ("WWW-Authenticate",) if status == HTTPStatus.UNAUTHORIZED else ()
-        responses[str(status)] = _error(_ERRORS[status], headers, schemas)
+        responses[str(status)] = _error(_ERRORS[status], _TOLD.get(status, ()), schemas)
     responses["5XX"] = _error("The server cannot answer now, or something went wrong there.", (), schemas)
     return responses
 

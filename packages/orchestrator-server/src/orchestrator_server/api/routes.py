@@ -230,7 +230,7 @@ ROUTES: tuple[Route, ...] = (
         also={202: shapes.Started},
         headers=_PREFER,
         gives=("Location",),
-        refuses=(409,),
+        refuses=(409, 429),
     ),
     Route(
         "POST",
@@ -242,6 +242,7 @@ ROUTES: tuple[Route, ...] = (
         body=shapes.TrialRequest,
         optional=True,
         answer=shapes.TrialBody,
+        refuses=(429,),
     ),
     Route(
         "GET",
@@ -310,7 +311,7 @@ ROUTES: tuple[Route, ...] = (
         also={202: shapes.Started},
         headers={"Prefer": _PREFER["Prefer"]},
         gives=("Location",),
-        refuses=(409,),
+        refuses=(409, 429),
     ),
     Route(
         "POST",
@@ -459,7 +460,7 @@ ROUTES: tuple[Route, ...] = (
         "public",
         media="*/*",
         rooted=True,
-        refuses=(401, 405),
+        refuses=(401, 405, 429),
     ),
     Route(
         "GET",
