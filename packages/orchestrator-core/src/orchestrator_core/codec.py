@@ -287,13 +287,8 @@ def _check_nesting(text: str) -> None:
 
 def dump_json(value: Json, *, indent: int | None = None) -> str:
     """Write JSON: UTF-8 text, never ``NaN``; without ``indent`` on one line."""
-    if indent is None:
-        return _on_one_line(value)
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=(",", ": "))
-
-
-# Kept: json.dumps with options makes an encoder for each call, which costs as much as encoding does.
-_on_one_line = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+    separators = (",", ":") if indent is None else (",", ": ")
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
 
 
 # --- data classes -------------------------------------------------------------------------------------------------------
