@@ -19,6 +19,7 @@ __all__ = [
     "MAX_NODES",
     "Workflow",
     "body_of",
+    "called_workflows",
     "check",
     "find_cycle",
     "near",
@@ -408,6 +409,19 @@ def near(name: str, known: Mapping[str, int]) -> str:
         return ""
     found = next((other for other in known if other.lower() == name.lower()), "") or nearest(name, known)
     return f": did you mean {found!r}?" if found else ""
+
+
+def called_workflows(nodes: Iterable[Any]) -> Iterator[str]:
+    """The ids of the stored workflows that nodes call, those in the bodies of groups included (which are raw, as written)."""
+    for node in nodes:
+        kind, config = (node.type, node.config) if isinstance(node, Node) else (node.get("type"), node.get("config"))
+        if not isinstance(config, Mapping):
+            continue
+        if kind == "workflow" and isinstance(config.get("workflow"), str):
+            yield config["workflow"]
+        body = config.get("body")
+        if isinstance(body, Mapping) and isinstance(body.get("nodes"), list):
+            yield from called_workflows(inner for inner in body["nodes"] if isinstance(inner, Mapping))
 
 
 def find_cycle(nodes: Sequence[Node], edges: Edges) -> list[str] | None:

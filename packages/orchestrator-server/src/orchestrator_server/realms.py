@@ -11,7 +11,7 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ import attrs
 from orchestrator_core import CodePolicy, Engine, Execution, Workflow
 from orchestrator_core.admission import exists
 from orchestrator_core.codec import check_json, child_place, copy_json
+from orchestrator_core.document import called_workflows
 from orchestrator_core.driver import Driver
 from orchestrator_core.errors import DocumentError, Fault, NodeError, OrchestratorError
 from orchestrator_core.events import Event, ExecutionEnded, ExecutionStarted
@@ -30,7 +31,7 @@ from orchestrator_core.nodes import ApprovalAnswer
 from orchestrator_core.policies import check_capabilities
 from orchestrator_core.realm import Realm
 from orchestrator_core.results import node_io_to_json
-from orchestrator_core.types import Json, Node, Pins
+from orchestrator_core.types import Json, Pins
 from orchestrator_server.approvals import Approval, ApprovalLinks
 from orchestrator_server.errors import Invalid, NotFound, StorageFull
 from orchestrator_server.metrics import Metrics
@@ -40,7 +41,7 @@ from orchestrator_server.sealing import Sealer, SealError, UnknownKey
 from orchestrator_server.storage import Storage, StoreJournal, TenantStore
 from orchestrator_server.tracing import Tracing
 
-__all__ = ["Realms", "ServedDriver", "TenantRealm", "TenantSettings", "Ways", "called_workflows"]
+__all__ = ["Realms", "ServedDriver", "TenantRealm", "TenantSettings", "Ways"]
 
 _LOG = logging.getLogger(__name__)
 _FRESH: Final = 2.0  # seconds for which what was read of a tenant is believed
@@ -328,7 +329,7 @@ class Realms:
         if start is not None and start.versions:
             return self._realm(home, {name: await self._version(home, name, n) for name, n in start.versions.items()})
         pinned: dict[str, Workflow] = {}
-        asked = [*called_workflows(workflow)]
+        asked = [*called_workflows(workflow.nodes)]
         while asked:
             name = asked.pop()
             if name in pinned or not isinstance(name, str):
@@ -336,7 +337,7 @@ class Realms:
             found = await self._active(home, name)
             if found is not None:
                 pinned[name] = found
-                asked += called_workflows(found)
+                asked += called_workflows(found.nodes)
         return self._realm(home, pinned)
 
     async def workflow(self, tenant: str, workflow_id: str, version: int | None = None) -> Workflow:
@@ -599,23 +600,6 @@ class _ServedJournal:
     async def read(self, tenant: str, execution_id: str, after: int = 0) -> Sequence[Event]:
         """See :class:`~orchestrator_core.Journal`."""
         return await self._journal.read(tenant, execution_id, after)
-
-
-def called_workflows(workflow: Workflow) -> Iterator[str]:
-    """The ids of the stored workflows that a workflow's nodes call, those in the bodies of its groups included."""
-    return _called(workflow.nodes)
-
-
-def _called(nodes: Collection[Any]) -> Iterator[str]:
-    for node in nodes:
-        kind, config = (node.type, node.config) if isinstance(node, Node) else (node.get("type"), node.get("config"))
-        if not isinstance(config, Mapping):
-            continue
-        if kind == "workflow" and isinstance(config.get("workflow"), str):
-            yield config["workflow"]
-        body = config.get("body")
-        if isinstance(body, Mapping) and isinstance(body.get("nodes"), list):
-            yield from _called([inner for inner in body["nodes"] if isinstance(inner, Mapping)])
 
 
 def _seed_of(execution_id: str) -> int:

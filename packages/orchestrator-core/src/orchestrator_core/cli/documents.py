@@ -19,7 +19,7 @@ from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.types import Json
 from orchestrator_core.yaml_text import Lines, parse_yaml
 
-__all__ = ["Loaded", "called_workflows", "json_lines", "load", "load_for", "places", "read_bytes", "read_value"]
+__all__ = ["Loaded", "json_lines", "load", "load_for", "places", "read_bytes", "read_value"]
 
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|[\[\]{},:]|\n|[^\s"\[\]{},:]+')
 _NO_VALUES = frozenset({"NaN", "Infinity", "-Infinity"})
@@ -190,17 +190,3 @@ def places(nodes: Sequence[Any], prefix: str = "") -> Iterator[str]:
             and own.get("type") in {"loop", "workflow"}
         ):
             yield from places(body["nodes"], f"{prefix}{own['id']}/")
-
-
-def called_workflows(nodes: Sequence[Any]) -> Iterator[str]:
-    """The ids of the stored workflows that a graph names, bodies included."""
-    for node in nodes:
-        own = node if isinstance(node, Mapping) else attrs.asdict(node, recurse=False)
-        config = own.get("config")
-        if not isinstance(config, Mapping):
-            continue
-        if own.get("type") == "workflow" and isinstance(config.get("workflow"), str):
-            yield config["workflow"]
-        body = config.get("body")
-        if isinstance(body, Mapping) and isinstance(body.get("nodes"), list):
-            yield from called_workflows(body["nodes"])

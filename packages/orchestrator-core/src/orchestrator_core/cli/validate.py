@@ -8,9 +8,9 @@ import anyio
 import click
 
 from orchestrator_core import validation
-from orchestrator_core.cli.documents import Loaded, called_workflows, load
+from orchestrator_core.cli.documents import Loaded, load
 from orchestrator_core.cli.text import Problem, complain, fault_line, plural, say, say_json
-from orchestrator_core.document import Workflow, with_lines
+from orchestrator_core.document import Workflow, called_workflows, with_lines
 from orchestrator_core.engine import Engine
 from orchestrator_core.errors import Fault
 
