@@ -60,6 +60,47 @@ def test_tenants_are_made_listed_and_deleted(run: Run) -> None:
     assert run("tenant", "list") == (0, "there are no tenants\n")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tenant", "list"),
+        ("tenant", "delete", "acme", "--yes"),
+        ("key", "list", "--operator"),
+        ("key", "create", "--tenant", "acme"),
+        ("secret", "list", "--tenant", "acme"),
+        ("db", "backup", "copy.db"),
+    ],
+)
+def test_a_wrong_folder_is_told_and_gets_no_database(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
+    code, told = run(*words)
+    assert (code, told.count("\n")) == (2, 1)
+    assert f"there is no database orchestrator.db in {tmp_path}: go to the server's folder, or say --database" in told
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_is_no_database_is_not_taken_for_a_fault_of_the_program(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "orchestrator.db").write_bytes(b"no database" * 1000)
+    none = "orchestrator: database: this file is none of SQLite's: say which one is meant\n"
+    assert run("tenant", "list") == (2, none)
+    unknown = (2, "orchestrator: database: 'mysql' is not supported: use sqlite or postgresql\n")
+    assert run("tenant", "list", "--database", "mysql://x/y") == unknown
+    assert run("serve", "--database", "mysql://x/y", "--port", "0") == unknown, "before it asks for anything else"
+    missing = f"orchestrator: database: there is no folder {tmp_path}/no: make it first\n"
+    assert run("serve", "--database", f"sqlite:///{tmp_path}/no/a.db", "--port", "0") == (2, missing)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    code, told = run("tenant", "list", "--database", "postgresql://x/y")
+    assert (code, told.count("\n")) == (2, 1)
+    assert "PostgreSQL needs psycopg: pip install 'pluggable-orchestrator-server[postgresql]'" in told
+
+
+def test_a_key_for_nobody_says_whom(run: Run) -> None:
+    run("tenant", "create", "acme")
+    told = "orchestrator: there is no tenant 'amce' in this database: orchestrator tenant create amce\n"
+    assert run("key", "create", "--tenant", "amce") == (2, told)
+
+
 @pytest.mark.usefixtures("database")
 def test_keys_are_made_shown_without_secret_and_revoked(run: Run) -> None:
     run("tenant", "create", "acme")

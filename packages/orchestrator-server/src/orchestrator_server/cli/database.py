@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import click
 
 from orchestrator_core.types import Json
+from orchestrator_server.errors import Invalid
 from orchestrator_server.settings import Settings, load_settings
 from orchestrator_server.sql import SqlStorage
+from orchestrator_server.sql.storage import check_url
 from orchestrator_server.storage import Storage
 
-__all__ = ["settings_of", "where", "with_storage"]
+__all__ = ["check_there", "settings_of", "where", "with_storage"]
 
 Made = TypeVar("Made")
 Command = Callable[..., Any]
@@ -39,9 +42,28 @@ def settings_of(options: Mapping[str, Any], **more: Json) -> Settings:
     return load_settings(os.environ, file=options["file"], options=given)
 
 
-def with_storage(options: Mapping[str, Any], work: Callable[[Storage, Settings], Awaitable[Made]]) -> Made:
-    """Do something with the database, and close it."""
+def check_there(database: str) -> None:
+    """See to it that a file of SQLite is there: in a wrong folder, a new one would be empty, and nobody would know why.
+
+    Raises:
+        Invalid: It is not.
+    """
+    address = check_url(database)
+    if address.get_backend_name() == "sqlite" and not Path(str(address.database)).exists():
+        raise Invalid(
+            f"there is no database {address.database} in {Path.cwd()}: go to the server's folder, or say --database"
+            if not Path(str(address.database)).is_absolute()
+            else f"there is no database {address.database}: say which one with --database"
+        )
+
+
+def with_storage(
+    options: Mapping[str, Any], work: Callable[[Storage, Settings], Awaitable[Made]], *, make: bool = False
+) -> Made:
+    """Do something with the database, and close it. Only where it is to `make` one may a file not be there."""
     settings = settings_of(options)
+    if not make:
+        check_there(settings.database)
 
     async def main() -> Made:
         storage = await SqlStorage.open(settings.database, isolation=settings.isolation)

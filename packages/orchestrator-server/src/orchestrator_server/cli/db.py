@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from orchestrator_core.cli.text import say, say_json
-from orchestrator_server.cli.database import settings_of, where
+from orchestrator_server.cli.database import check_there, settings_of, where
 from orchestrator_server.cli.output import as_json_option
 from orchestrator_server.sql import migrations
 from orchestrator_server.sql.backup import backup
@@ -57,7 +57,9 @@ def db_backup(*, target: str, as_json: bool, **options: Any) -> None:
 
     The key that encrypts secrets is not in it: keep that apart.
     """
-    made = backup(settings_of(options).database, target)
+    database = settings_of(options).database
+    check_there(database)
+    made = backup(database, target)
     if as_json:
         say_json({"files": [str(path) for path in made]})
     else:

@@ -13,6 +13,7 @@ from orchestrator_core.types import Json
 from orchestrator_server.auth import new_key
 from orchestrator_server.cli.database import where, with_storage
 from orchestrator_server.cli.output import as_json_option, show_rows
+from orchestrator_server.errors import NotFound
 from orchestrator_server.settings import Settings
 from orchestrator_server.storage import Storage
 
@@ -59,6 +60,8 @@ def key_create(
         raise Problem(f"orchestrator key create: --expires: {error}") from None
 
     async def work(storage: Storage, _: Settings) -> tuple[str, str]:
+        if owner is not None and await storage.tenants.get(owner) is None:
+            raise NotFound(f"there is no tenant {owner!r} in this database: orchestrator tenant create {owner}")
         now = await storage.now()
         made, credential = new_key(
             owner, role, name=name, now=now, expires_at=None if seconds is None else now + seconds

@@ -27,7 +27,9 @@ def secret() -> None:
     """Set, list and remove the secrets of a tenant."""
 
 
-_tenant_option = click.option("--tenant", "tenant_id", metavar="ID", required=True, help="Whose.")
+_tenant_option = click.option(
+    "--tenant", "tenant_id", metavar="ID", required=True, envvar="ORCHESTRATOR_TENANT", show_envvar=True, help="Whose."
+)
 
 
 @secret.command("set")

@@ -23,6 +23,7 @@ from orchestrator_server.cli.output import fresh_line
 from orchestrator_server.settings import Settings
 from orchestrator_server.sql import SqlStorage
 from orchestrator_server.sql.database import shown
+from orchestrator_server.sql.storage import check_url
 
 __all__ = ["scheduler", "serve", "worker"]
 
@@ -45,7 +46,12 @@ def serve(*, no_worker: bool, no_scheduler: bool, **options: Any) -> None:
     logs.configure(settings)
     # Before anything is made: who forgot that a server runs already shall not find a second database.
     sockets = listen(settings.host, settings.port)
-    first = anyio.run(_begin, settings)
+    try:
+        first = anyio.run(_begin, settings)
+    except BaseException:
+        for each in sockets:
+            each.close()
+        raise
     if first.credential is not None:
         say("The first key of the operator, shown this once:")
         say(f"  {first.credential}")
@@ -95,6 +101,7 @@ class _First:
 
 async def _begin(settings: Settings) -> _First:
     """Make what a server needs and has not: the key that encrypts, the database, a key for the operator."""
+    check_url(settings.database)  # before a key is made for it
     settings.key_ring(make=True)
     settings.jwt_settings()
     storage = await SqlStorage.open(settings.database, isolation=settings.isolation)

@@ -47,7 +47,7 @@ def tenant_create(
     async def work(opened: Storage, _: Settings) -> Tenant:
         return await opened.tenants.create(Tenant(tenant_id, name, limits))
 
-    made = with_storage(options, work)
+    made = with_storage(options, work, make=True)
     if as_json:
         say_json({"id": made.id, "name": made.name, "created_at": format_time(made.created_at)})
     else:

@@ -12,7 +12,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -186,9 +185,6 @@ def shown(url: str) -> str:
 def make_engine(url: URL) -> sa.Engine:
     """An engine with the settings that durability needs."""
     if url.get_backend_name() == "sqlite":
-        folder = Path(url.database or "").parent
-        if not folder.is_dir():
-            raise Invalid(f"database: there is no folder {folder}: make it first")
         arguments = {"timeout": _BUSY, "check_same_thread": False}
         # Parameters are data of tenants: errors that hold them end in a log.
         engine = sa.create_engine(url, connect_args=arguments, pool_size=4, max_overflow=16, hide_parameters=True)
@@ -196,9 +192,9 @@ def make_engine(url: URL) -> sa.Engine:
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
         return engine
-    if url.get_backend_name() == "postgresql":
-        driver = url.set(drivername="postgresql+psycopg")
-        alive = {name: value for name, value in _ALIVE.items() if name not in url.query}
+    driver = url.set(drivername="postgresql+psycopg")
+    alive = {name: value for name, value in _ALIVE.items() if name not in url.query}
+    try:
         engine = sa.create_engine(
             driver,
             connect_args=alive,
@@ -208,9 +204,11 @@ def make_engine(url: URL) -> sa.Engine:
             pool_recycle=1800,
             hide_parameters=True,
         )
-        event.listen(engine, "connect", _on_postgresql_connect)
-        return engine
-    raise Invalid(f"database: {url.get_backend_name()!r} is not supported: use sqlite or postgresql")
+    except ModuleNotFoundError as error:
+        extra = "pluggable-orchestrator-server[postgresql]"
+        raise Invalid(f"database: PostgreSQL needs {error.name}: pip install '{extra}'") from None
+    event.listen(engine, "connect", _on_postgresql_connect)
+    return engine
 
 
 def _before_sqlite_connects(*told: Any) -> None:

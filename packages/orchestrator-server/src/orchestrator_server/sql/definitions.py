@@ -32,6 +32,8 @@ from orchestrator_server.sql.tables import schedules, slots, versions, webhooks,
 
 __all__ = ["Schedules", "Webhooks", "Workflows"]
 
+_MOST_VERSIONS = 2**31 - 1  # as the column has it
+
 
 @attrs.frozen
 class Workflows:
@@ -84,7 +86,8 @@ class Workflows:
 
         def work(connection: Connection) -> WorkflowRow:
             row = _locked(connection, tenant, workflow_id)
-            if row is None or row.deleted_at is not None or not 0 < (number or row.latest) <= row.latest:
+            wanted = 1 if number is None else number
+            if row is None or row.deleted_at is not None or not 0 < wanted <= row.latest:
                 raise NotFound(f"workflow {workflow_id!r} has no version {number}")
             live = triggers if number is not None else Triggers()
             _set_triggers(connection, tenant, workflow_id, number or 0, live)
@@ -115,6 +118,8 @@ class Workflows:
 
     async def version(self, workflow_id: str, number: int) -> Version | None:
         check_id(workflow_id, "workflow")
+        if not 0 < number <= _MOST_VERSIONS:
+            return None
         mine = (versions.c.tenant == self._bound.tenant, versions.c.workflow == workflow_id)
 
         def work(connection: Connection) -> Version | None:

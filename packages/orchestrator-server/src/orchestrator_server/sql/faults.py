@@ -45,6 +45,10 @@ def translate(error: BaseException) -> BaseException:
         return NotFound("there is no such tenant any more")
     if state == "23503" or "FOREIGN KEY constraint failed" in str(original):
         return NotFound("there is no such tenant")
+    if "file is not a database" in str(original):
+        return Invalid("database: this file is none of SQLite's: say which one is meant")
+    if "malformed" in str(original):
+        return Unavailable("the database is damaged: stop the server and restore a backup")
     if lost(error) or isinstance(original, sqlite3.OperationalError):
         return Unavailable(f"the database does not answer: {_first_line(original)}")
     if kind == "DataError":

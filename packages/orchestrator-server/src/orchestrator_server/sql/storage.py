@@ -133,7 +133,12 @@ def check_url(url: str) -> URL:
     if address.get_backend_name() == "sqlite":
         if not address.database or ":memory:" in address.database:
             raise Invalid("database: SQLite needs a file, as in sqlite:///orchestrator.db")
+        folder = Path(address.database).parent
+        if not folder.is_dir():
+            raise Invalid(f"database: there is no folder {folder}: make it first")
         return address.set(drivername="sqlite", database=str(Path(address.database)))
+    if address.get_backend_name() != "postgresql":
+        raise Invalid(f"database: {address.get_backend_name()!r} is not supported: use sqlite or postgresql")
     return address
 
 
