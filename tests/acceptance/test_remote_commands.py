@@ -137,6 +137,8 @@ def test_an_execution_is_cancelled(run: Run) -> None:
     assert (again.returncode, again.stderr) == (2, "orchestrator cancel: the execution has ended: it is cancelled\n")
     third = json.loads(run("execute", "patient-desk", "-i", LARGE, "--no-wait", "--json").stdout)["execution_id"]
     assert "the execution has no node with this path" in run("cancel", third, "--path", "nowhere").stderr
+    fourth = run("execute", "patient-desk", "-i", LARGE, "--no-wait", "--quiet").stdout.strip()
+    assert run("cancel", fourth).stdout == f"{fourth} was cancelled\n"
     assert run("cancel", third, "--no-wait").stdout == (
         f"{third} is asked to cancel everything: orchestrator logs {third} --follow\n"
     )

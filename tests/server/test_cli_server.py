@@ -131,7 +131,10 @@ def test_secrets_are_set_listed_and_never_shown(run: Run, monkeypatch: pytest.Mo
     assert "token" in listed
     assert "s3cret" not in listed
     assert b"s3cret-value" not in (tmp_path / "orchestrator.db").read_bytes()
-    assert run("secret", "set", "token", "--tenant", "acme", "--from", "@env:MISSING")[0] == 2
+    assert run("secret", "set", "token", "--tenant", "acme", "--from", "@env:MISSING") == (
+        2,
+        "orchestrator secret set: --from @env:MISSING: the variable MISSING is not set\n",
+    )
     key = run("secret", "new-key", "--id", "k2")[1].strip()
     old = (tmp_path / "orchestrator.db.key").read_text().strip()
     monkeypatch.setenv("ORCHESTRATOR_SECRET_KEYS", f"{key},{old}")

@@ -38,7 +38,7 @@ class _Running:
 @click.option("--start", metavar="TRIGGER", help="The trigger that starts it, where there are several.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Whether to stay until it has ended.")
 @click.option("--idempotency-key", metavar="TEXT", help="The same request with the same key starts one execution.")
-@click.option("--quiet", "-q", is_flag=True, help="Write the output, and nothing else.")
+@click.option("--quiet", "-q", is_flag=True, help="Write the output, and nothing else; with --no-wait the id.")
 @click.option("--plain", is_flag=True, help="Lines instead of the live picture, in a terminal too.")
 @of_server
 @as_json_option
@@ -63,7 +63,7 @@ def execute(*, workflow: str, **options: Any) -> int:
         started = await client.call("POST", f"/executions/{workflow}/execute", request, headers=headers)
         running.id = started["execution_id"]
         if not options["wait"]:
-            return _accepted(started, as_json=options["as_json"])
+            return _accepted(started, options)
         silent = options["as_json"] or options["quiet"]
         live = is_terminal(sys.stdout) and not options["plain"]
         await watch(client, workflow, running.id, mode="silent" if silent else "live" if live else "plain")
@@ -91,9 +91,11 @@ def execute(*, workflow: str, **options: Any) -> int:
         return 130
 
 
-def _accepted(started: dict[str, Any], *, as_json: bool) -> int:
-    if as_json:
+def _accepted(started: dict[str, Any], options: dict[str, Any]) -> int:
+    if options["as_json"]:
         say_json(started)
+    elif options["quiet"]:
+        say(started["execution_id"])
     else:
         say(f"{started['execution_id']} is {started['status']}: orchestrator logs {started['execution_id']} --follow")
     return 0

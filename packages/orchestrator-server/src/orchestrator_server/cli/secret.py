@@ -70,14 +70,14 @@ def _value_from(source: str | None) -> str:
         value = click.prompt("value", hide_input=True) if sys.stdin.isatty() else sys.stdin.read().removesuffix("\n")
     else:
         kind, _, what = source.partition(":")
-        if kind == "@env" and what in os.environ:
+        if kind == "@env" and what:
+            if what not in os.environ:
+                raise Problem(f"orchestrator secret set: --from {source}: the variable {what} is not set")
             value = os.environ[what]
         elif kind == "@file" and what:
             value = Path(what).read_text(encoding="utf-8").removesuffix("\n")
         else:
-            raise Problem(
-                f"orchestrator secret set: --from {source}: write @env:NAME, of a variable that is set, or @file:PATH"
-            )
+            raise Problem(f"orchestrator secret set: --from {source}: write @env:NAME or @file:PATH")
     if not value:
         raise Problem("orchestrator secret set: the value is empty")
     return str(value)
