@@ -381,7 +381,8 @@ def test_many_calls_leave_nothing_behind(python):
     resident, files, threads = held()
     some(400)
     resident_after, files_after, threads_after = held()
-    assert (files_after, threads_after) == (files, threads)
+    assert files_after <= files
+    assert threads_after <= threads  # those of other tests may end meanwhile
     assert resident_after < resident * 1.05 + (16 << 20)
 
 

@@ -72,7 +72,8 @@ def test_ten_thousand_calls_leave_nothing_behind(javascript):
     ends = {call(javascript, number) for number in range(10_000)}
     resident_after, files_after, threads_after = held()
     assert ends == {"value", "exception", "not_json", "syntax", "timeout", "memory_limit"}
-    assert (files_after, threads_after) == (files, threads)
+    assert files_after <= files
+    assert threads_after <= threads  # those of other tests may end meanwhile
     assert resident_after < resident * 1.05
 
 
@@ -90,7 +91,8 @@ def test_runtimes_that_were_closed_leave_nothing_behind():
     for _ in range(40):
         use()
     resident_after, files_after, threads_after = held()
-    assert (files_after, threads_after) == (files, threads)
+    assert files_after <= files
+    assert threads_after <= threads  # those of other tests may end meanwhile
     # A compiled module takes 5 MB, an instance 2: keeping those of 40 runtimes would show.
     assert resident_after < resident + (64 << 20)
 

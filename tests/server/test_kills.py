@@ -126,7 +126,7 @@ async def test_a_server_that_dies_at_a_named_boundary_has_lost_nothing(tmp_path:
         await place.serve()
         clients.stop()
         await place.all_ended()
-        await audit(place, clients, quarantined=3 if LONG else 0)
+        await audit(place, clients, quarantined=3)
 
 
 async def test_a_worker_that_dies_at_a_named_boundary_has_lost_nothing(
