@@ -53,7 +53,7 @@ def cancel(*, execution: str, path: str, **options: Any) -> int:
         elif body["status"] == "cancelled":
             say(f"{execution} was cancelled")
         else:
-            complain(f"{_COMMAND}: {execution} has {body['status']} before")
+            complain(f"{_COMMAND}: {execution} had {body['status']} before")
         return 0 if body["status"] == "cancelled" else 1
 
     try:
