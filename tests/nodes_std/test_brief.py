@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator_core import LanguageError
 from orchestrator_nodes_std.code import JavaScriptLanguage
-from orchestrator_nodes_std.sandbox import JavaScript
+from orchestrator_nodes_std.sandbox import JavaScript, SandboxError
 
 pytestmark = pytest.mark.anyio
 LOOPS = "if (context.input.stop) { while (true) {} } return context.input.n + 1"
@@ -62,6 +62,26 @@ async def test_what_is_brief_is_called_at_once_and_gives_the_same(
     assert await run(language, LOOPS, {"n": 1}) == first == 2
     with pytest.raises(LanguageError, match="null"):
         await run(language, LOOPS, None)
+    assert threads[-1] == threading.get_ident()
+
+
+async def test_what_was_merely_interrupted_stays_brief(
+    language: JavaScriptLanguage, threads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine a moment may go by without the program having had any of it."""
+    await make_brief(language, threads, LOOPS, {"n": 1})
+    real, interrupted = JavaScript.run, [True]
+
+    def slow(self: JavaScript, *arguments: Any, waits: bool = True, **more: Any) -> Any:
+        if not waits and interrupted:
+            interrupted.clear()
+            raise SandboxError("timeout", "stopped after 0.002 seconds")
+        return real(self, *arguments, waits=waits, **more)
+
+    monkeypatch.setattr(JavaScript, "run", slow)
+    assert await run(language, LOOPS, {"n": 1}) == 2
+    assert threads[-1] != threading.get_ident(), "it was called again"
+    assert await run(language, LOOPS, {"n": 1}) == 2
     assert threads[-1] == threading.get_ident()
 
 

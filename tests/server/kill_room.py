@@ -27,7 +27,7 @@ from engine_room import document, node
 
 from orchestrator_core.events import AttemptSucceeded, ExecutionEnded, ExecutionStarted
 from orchestrator_server.auth import new_key
-from orchestrator_server.records import POISON_CLAIMS, POISONED, ExecutionQuery, ExecutionRow, Tenant
+from orchestrator_server.records import ExecutionQuery, ExecutionRow, Tenant
 from orchestrator_server.sql import SqlStorage
 from orchestrator_server.storage import TenantStore
 
@@ -341,15 +341,8 @@ class Clients:
 # --- the audit ----------------------------------------------------------------------------------------------------------
 
 
-async def audit(place: House, clients: Clients, *, status: str = "succeeded", quarantined: int = 0) -> None:
-    """Nothing that was acknowledged is lost, nothing is recorded twice, and all of it came out right.
-
-    Args:
-        place: Where.
-        clients: Who has asked, and was answered.
-        status: How executions end there.
-        quarantined: How many may have been held by five processes in turn that were killed, and so be in quarantine.
-    """
+async def audit(place: House, clients: Clients, *, status: str = "succeeded") -> None:
+    """Nothing that was acknowledged is lost, nothing is recorded twice, and all of it came out right."""
     rows = {row.id: row for row in await place.rows()}
     assert set(clients.told.values()) <= rows.keys(), "what was acknowledged is there"
     noted = read_notes(place.notes)
@@ -359,9 +352,6 @@ async def audit(place: House, clients: Clients, *, status: str = "succeeded", qu
         start = events[0]
         assert isinstance(start, ExecutionStarted)
         made[f"{row.workflow} {json.dumps(start.payload)}"].append(row.id)
-        if row.error_code == POISONED and row.claims == POISON_CLAIMS and quarantined:
-            quarantined -= 1
-            continue
         assert row.status == status, f"{row}: {events[-1]}"
         outcome = await place.store.executions.outcome(row.id)
         assert outcome is not None

@@ -116,6 +116,26 @@ async def test_the_first_answer_counts_whichever_link_it_came_through(api: Api) 
     assert (plain.status_code, plain.json()["code"]) == (409, "answered")
 
 
+async def test_the_same_answer_twice_in_one_millisecond_counts_once(api: Api, monkeypatch: Any) -> None:
+    now = await api.storage.now()
+
+    async def stands_still(*_: Any) -> float:
+        return now
+
+    execution_id, links = await asked(api)
+    monkeypatch.setattr(type(api.storage), "now", stands_still)
+    answers: list[int] = []
+
+    async def send() -> None:
+        answers.append((await sent(api, links["url"], "approve", "yes")).status_code)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(send)
+    assert sorted(answers) == [200] + [409] * 4
+    assert (await ended(api, execution_id))["output"]["approved"] is True
+
+
 async def test_who_is_overtaken_between_looking_and_answering_is_told(api: Api, monkeypatch: Any) -> None:
     later = {"id": "later", "type": "wait", "config": {"signal": "never"}}
     execution_id, links = await asked(api, document(LINK, ASK, later, name="pay"))

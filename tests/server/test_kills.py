@@ -117,16 +117,19 @@ async def test_a_server_that_dies_at_a_named_boundary_has_lost_nothing(tmp_path:
         group.start_soon(clients.run)
         # In CI each step once, at a moment that depends on it; in the long suite at every moment.
         for point in POINTS if LONG else [POINTS[number * 11 % 30] for number in range(10)]:
-            process = place.start("serve", "--port", str(place.port), point=point, count=randomness.randint(1, 2))
+            # Ten servers die within seconds, and one execution may be held by five of them: that is another test's.
+            process = place.start(
+                "serve", "--port", str(place.port), point=point, count=randomness.randint(1, 2), POISON_CLAIMS="1000"
+            )
             with anyio.move_on_after(30):
                 while process.poll() is None:
                     await anyio.sleep(0.02)
             assert process.poll() == -signal.SIGKILL, f"it did not come to {point}: {place.said()}"
             check_file(tmp_path)
-        await place.serve()
+        await place.serve(POISON_CLAIMS="1000")
         clients.stop()
         await place.all_ended()
-        await audit(place, clients, quarantined=3)
+        await audit(place, clients)
 
 
 async def test_a_worker_that_dies_at_a_named_boundary_has_lost_nothing(

@@ -145,8 +145,8 @@ R = TypeVar("R", bound=Runtime)
 class _Brief:
     """Which sources take less time than it takes to hand them to a thread. What is written to is safe in any thread.
 
-    A source is brief when its last calls in a thread were, and it is given the benefit of the doubt once: what then does not
-    come to its end in a moment is never called at once again.
+    A source is brief when its last calls in a thread were. What then does not come to its end in a moment is called again in a
+    thread, and where it was long there too, and not merely interrupted, it is never called at once again.
     """
 
     def __init__(self) -> None:
@@ -155,22 +155,19 @@ class _Brief:
     def __contains__(self, key: Hashable) -> bool:
         return self._calls.get(key, 0) >= _OFTEN
 
-    def timed(self, key: Hashable, call: Callable[[], T]) -> T:
-        """Call, and note how much of the processor's time it took."""
+    def timed(self, key: Hashable, call: Callable[[], T], *, doubted: bool) -> T:
+        """Call, and note how much of the processor's time it took. ``doubted``: it did not end in a moment just now."""
         began = time.thread_time()
         try:
             return call()
         finally:
             known = self._calls.get(key, 0)
             if known >= 0:
-                self._calls[key] = known + 1 if time.thread_time() - began < _BRIEF else 0
+                brief = time.thread_time() - began < _BRIEF
+                self._calls[key] = known + 1 if brief else -1 if doubted else 0
             if len(self._calls) > _REMEMBERED:
                 with contextlib.suppress(KeyError, RuntimeError):  # another thread was quicker
                     del self._calls[next(iter(self._calls))]
-
-    def refuse(self, key: Hashable) -> None:
-        """It took too long."""
-        self._calls[key] = -1
 
 
 class SandboxLanguage(Generic[R]):
@@ -190,9 +187,8 @@ class SandboxLanguage(Generic[R]):
         self._parallel = max(2, os.cpu_count() or 1) + 1
         self._sandbox = runtime(self._parallel)
         self._brief = _Brief()
-        self._right: dict[
-            tuple[bytes, bool], None
-        ] = {}  # sources that were parsed well, the last ones, by their hashes
+        # Sources that were parsed well, the last ones, by their hashes.
+        self._right: dict[tuple[bytes, bool], None] = {}
         self._turns: RunVar[tuple[Turns, CapacityLimiter]] = RunVar("turns")  # each event loop has its own
 
     async def run(
@@ -243,8 +239,8 @@ class SandboxLanguage(Generic[R]):
         """Call the sandbox, at once or in a thread; told the limits, and whether it may wait for an instance."""
         if key is None:
             return await self._in_thread(tenant, lambda: call(limits, True))
+        doubted = False
         if key in self._brief and limits.time > _MOMENT:
-            began = time.thread_time()
             try:
                 return _translated(lambda: call(_for_a_moment(limits), False))
             except Busy:
@@ -252,9 +248,10 @@ class SandboxLanguage(Generic[R]):
             except LanguageError as error:
                 if error.code != "timeout":
                     raise
-                if time.thread_time() - began > _BRIEF:  # or others had the processor meanwhile
-                    self._brief.refuse(key)
-        return await self._in_thread(tenant, lambda: self._brief.timed(key, lambda: call(limits, True)))
+                doubted = True  # or others had the processor meanwhile
+        return await self._in_thread(
+            tenant, lambda: self._brief.timed(key, lambda: call(limits, True), doubted=doubted)
+        )
 
     async def _in_thread(self, tenant: str, call: Callable[[], T]) -> T:
         found = self._turns.get(None)

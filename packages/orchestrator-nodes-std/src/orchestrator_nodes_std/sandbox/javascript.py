@@ -50,8 +50,8 @@ _AROUND = 2  # lists that the answer to `evaluate` puts around each result
 # What images are made by is part of their names, so that a release never takes another one's.
 _MADE_BY = ("driver.js", "images.py", "javascript.py", "machine.py", "quickjs.py", "values.py", "wasm.py")
 _SCRIPTS = {"expressions": ("core.js",), "programs": ("core.js", "events.js")}
-# Where a regular expression with the flag `v` may be made, which the engine takes and ignores: it is guarded then.
 _SHORT = 4096  # characters of a program that is remembered
+# Where a regular expression with the flag `v` may be made, which the engine takes and ignores: it is guarded then.
 _MAY_HAVE_SETS = re.compile(r"/[dgimsuy]*v[dgimsuy]*(?![\w$])|RegExp|eval|Function|constructor|\\u")
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 _IN_FUNCTION = re.compile(r"\(<input>:(\d+):\d+\)")

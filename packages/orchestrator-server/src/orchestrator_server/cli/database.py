@@ -49,12 +49,12 @@ def check_there(database: str) -> None:
         Invalid: It is not.
     """
     address = check_url(database)
-    if address.get_backend_name() == "sqlite" and not Path(str(address.database)).exists():
-        raise Invalid(
-            f"there is no database {address.database} in {Path.cwd()}: go to the server's folder, or say --database"
-            if not Path(str(address.database)).is_absolute()
-            else f"there is no database {address.database}: say which one with --database"
-        )
+    if address.get_backend_name() != "sqlite":
+        return
+    file = Path(str(address.database))
+    if not file.exists():
+        where = "" if file.is_absolute() else f" in {Path.cwd()}"
+        raise Invalid(f"there is no database {file}{where}: go to the server's folder, or say --database")
 
 
 def with_storage(

@@ -70,10 +70,11 @@ class Bell:
         with self._lock:
             self._closed = True
             listener = self._listener
+        if listener is not None:
+            self._ends[0].close()
+            listener.join()
         for end in self._ends:
             end.close()
-            if listener is not None:
-                listener.join()
 
     def _ring_here(self) -> None:
         with self._lock:
