@@ -390,6 +390,17 @@ async def test_work_made_by_another_process_wakes_who_waits(postgresql_url: Url)
         await there.aclose()
 
 
+async def test_who_listens_ends_at_once(postgresql_url: Url):
+    storage = await SqlStorage.open(postgresql_url("bell_ends"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(storage.queue.wait_for_work, 60.0)
+        await anyio.sleep(0.3)
+        group.cancel_scope.cancel()
+    began = time.monotonic()
+    await storage.aclose()
+    assert time.monotonic() - began < 0.5, "it does not wait until it looks again"
+
+
 async def test_two_processes_share_a_queue(postgresql_url: Url):
     """Claims by several storages at once: each execution goes to one."""
     url = postgresql_url("contract_shared")
