@@ -48,7 +48,7 @@ _MAX_REPORT = 64 * 1024  # bytes of an error's description, which the output lim
 _HALF = re.compile(rb"(?<!\\)(?:\\\\)*\\ud[89a-f]")
 _AROUND = 2  # lists that the answer to `evaluate` puts around each result
 # What images are made by is part of their names, so that a release never takes another one's.
-_MADE_BY = ("driver.js", "images.py", "javascript.py", "machine.py", "quickjs.py", "values.py", "wasm.py")
+_MADE_BY = ("driver.js", "images.py", "javascript.py", "machine.py", "native.py", "quickjs.py", "values.py", "wasm.py")
 _SCRIPTS = {"expressions": ("core.js",), "programs": ("core.js", "events.js")}
 _SHORT = 4096  # characters of a program that is remembered
 # Where a regular expression with the flag `v` may be made, which the engine takes and ignores: it is guarded then.

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import wasmtime
 
+from orchestrator_nodes_std.sandbox import native
 from orchestrator_nodes_std.sandbox.values import Limits
 
 _Result = TypeVar("_Result")
@@ -57,10 +58,6 @@ class Busy(Exception):  # noqa: N818 - nothing is wrong
     """Whoever does not wait has to come another way."""
 
 
-# As `ctypes.memmove` and `ctypes.memset`, but they keep Python's lock: to get it back takes longer than what they do.
-_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
-_move = ctypes.PYFUNCTYPE(_POINTER, _POINTER, _POINTER, _SIZE)(ctypes.cast(ctypes.memmove, _POINTER).value or 0)
-_set = ctypes.PYFUNCTYPE(_POINTER, _POINTER, ctypes.c_int, _SIZE)(ctypes.cast(ctypes.memset, _POINTER).value or 0)
 _REASONS = {wasmtime.TrapCode.INTERRUPT: "timeout", wasmtime.TrapCode.STACK_OVERFLOW: "stack"}
 
 
@@ -69,7 +66,8 @@ class Clock:
 
     def __init__(self, target: wasmtime.Engine) -> None:
         """Step `target`; nothing runs yet."""
-        self._engine = target
+        self._engine = target  # which has to live on
+        self._at = native.engine_of(target)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._running = 0
@@ -119,7 +117,7 @@ class Clock:
                     return
                 due = int((time.monotonic() - self._base) / TICK)
                 for _ in range(due - self._steps):
-                    self._engine.increment_epoch()
+                    native.increment_epoch(self._at)
                 self._steps = due
             time.sleep(TICK)
 
@@ -131,11 +129,14 @@ class Guest:
         """Wrap `instance`, which lives in `store`."""
         self._store = store
         self._exports: dict[str, Any] = dict(instance.exports(store))
-        self._memory: Any = self._exports["memory"]
-        self._base: int = ctypes.addressof(self._memory.data_ptr(store).contents)
-        self._size: int = self._memory.data_len(store)  # at least so much: a memory never shrinks
+        self._context = native.context_of(store)
+        self._entries: dict[str, native.Entry] = {}
+        memory: wasmtime.Memory = self._exports["memory"]
+        self._base: int = ctypes.addressof(memory.data_ptr(store).contents)
+        self._memory = native.Memory(self._context, memory)
+        self._size = self._memory.size()  # at least so much: a memory never shrinks
         self._limit = 0
-        self._stopped = False
+        self._stopped = self._closed = False
 
     def call(self, name: str, *arguments: int) -> int:
         """Call an exported function; raises `Stopped` when it does not return."""
@@ -146,21 +147,31 @@ class Guest:
         self._enter(name, *arguments)
 
     def _enter(self, name: str, *arguments: int) -> Any:
-        function = self._exports[name]
+        if self._closed:
+            raise RuntimeError("this instance is closed")
         # Until it is known to have returned: an interrupt may come between the guest's end and Python's next line.
         self._stopped = True
         try:
-            result = function(self._store, *arguments)
+            if arguments:
+                result = self._exports[name](self._store, *arguments)
+            else:
+                result = self._entry(name)()
         except wasmtime.Trap as trap:
             code = trap.trap_code
             raise Stopped(_REASONS.get(code, "crashed") if code else "crashed", code.name if code else "trap") from None
         self._stopped = False
         return result
 
+    def _entry(self, name: str) -> native.Entry:
+        entry = self._entries.get(name)
+        if entry is None:
+            entry = self._entries[name] = native.Entry(self._context, self._exports[name])
+        return entry
+
     def write(self, data: bytes, at: int) -> None:
         """Put `data` into the memory; raises IndexError outside of it."""
         self._check(at, len(data))
-        ctypes.memmove(self._base + at, data, len(data))
+        native.move(self._base + at, data, len(data))
 
     def read(self, at: int, size: int) -> bytes:
         """Bytes of the memory, fewer at its end. Whatever the guest says about them, nothing outside of it is read."""
@@ -177,7 +188,7 @@ class Guest:
 
     def size(self) -> int:
         """The size of the memory, in bytes."""
-        self._size = int(self._memory.data_len(self._store))
+        self._size = self._memory.size()
         return self._size
 
     def global_value(self, name: str) -> int:
@@ -189,7 +200,7 @@ class Guest:
         if limits.memory != self._limit:
             self._store.set_limits(memory_size=limits.memory, instances=1, tables=1, memories=1)
             self._limit = limits.memory
-        self._store.set_epoch_deadline(steps)
+        native.set_epoch_deadline(self._context, steps)
 
     def restore(self, first: "FirstState") -> bool:
         """Make the memory be as in `first` again; False if that cannot be, and the instance has to go.
@@ -203,6 +214,7 @@ class Guest:
 
     def close(self) -> None:
         """Give its memory back."""
+        self._closed = True
         self._store.close()
 
 
@@ -242,10 +254,10 @@ class FirstState:
     def write(self, base: int) -> None:
         """Write all of it to the address `base`."""
         for at, size in self._cleared:
-            _set(base + at, 0, size)
+            native.fill(base + at, 0, size)
         # Last, so that the processor's cache holds what the next call needs, and not what is empty.
         for at, source, size in self._copied:
-            _move(base + at, source, size)
+            native.move(base + at, source, size)
 
 
 class Machine:

@@ -63,7 +63,7 @@ _LEAST_MEMORY: Final = 32 * 1024 * 1024
 _MAX_SNIPPET: Final = 200
 _MAX_REPORT: Final = 64 * 1024
 _ALMOST_FULL: Final = 1024 * 1024
-_MADE_BY: Final = ("driver.py", "images.py", "python.py", "machine.py", "values.py", "wasm.py")
+_MADE_BY: Final = ("driver.py", "images.py", "python.py", "machine.py", "native.py", "values.py", "wasm.py")
 _REPORTED: Final = ("syntax", "exception", "memory_limit", "output_limit", "not_json", "timeout")
 
 # Where CPython 3.12 keeps things, in bytes from an object's address, on a machine of 32 bits (Include/cpython/*.h).

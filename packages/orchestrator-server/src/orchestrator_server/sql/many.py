@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator_server.records import NewExecution
@@ -20,8 +20,9 @@ __all__ = ["accept", "move", "store_events", "store_outcomes"]
 
 Row = Sequence[Any]
 
-# A statement has so many rows, so that few texts are to be known to the database; the rest follows in smaller ones.
-_SIZES = (64, 16, 4, 1)
+# A statement has so many rows, so that few texts are to be known to the database; what is left over is empty rows, whose first
+# column is null.
+_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 _COLUMNS = tuple(column.name for column in executions.c)
 _OUTCOME = ("tenant", "execution", "data", "refs")
@@ -64,8 +65,7 @@ def move(cursor: sqlite3.Cursor, jobs: Sequence[Appended]) -> bool:
             ending.append((*moved, ended.status.value, ended.at, code))
     if _update(cursor, _GO_ON, going) + _update(cursor, _END, ending) != len(jobs):
         return False
-    for part in _parts(ending):
-        cursor.execute(_many(_EMPTY, 2, len(part)), [value for row in part for value in row[:2]])
+    _update(cursor, _EMPTY, [row[:2] for row in ending])
     return True
 
 
@@ -98,25 +98,21 @@ def store_outcomes(cursor: sqlite3.Cursor, rows: Sequence[Row]) -> None:
 
 def _insert(cursor: sqlite3.Cursor, table: str, columns: tuple[str, ...], rows: Sequence[Row], end: str = "") -> int:
     """Insert rows; returns how many there are now that were not there before."""
-    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES {{}} {end}"  # noqa: S608 - names of this package
-    return _update(cursor, statement, rows)
+    what = f"SELECT * FROM (VALUES {{}}) AS v WHERE v.column1 IS NOT NULL {end}"  # noqa: S608 - names of this package
+    return _update(cursor, f"INSERT INTO {table} ({', '.join(columns)}) {what}", rows)
 
 
 def _update(cursor: sqlite3.Cursor, statement: str, rows: Sequence[Row]) -> int:
     """Do something with rows; returns how many rows of the table it has changed."""
     changed = 0
-    for part in _parts(rows):
-        cursor.execute(_many(statement, len(part[0]), len(part)), [value for row in part for value in row])
+    for begin in range(0, len(rows), _SIZES[-1]):
+        part = rows[begin : begin + _SIZES[-1]]
+        width = len(part[0])
+        size = next(size for size in _SIZES if size >= len(part))
+        values = [value for row in part for value in row]
+        cursor.execute(_many(statement, width, size), values + [None] * (width * (size - len(part))))
         changed += cursor.rowcount
     return changed
-
-
-def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    begin = 0
-    for size in _SIZES:
-        while len(rows) - begin >= size:
-            yield rows[begin : begin + size]
-            begin += size
 
 
 @functools.lru_cache(maxsize=128)

@@ -117,6 +117,7 @@ class Work:
 Job = Append | Accept | Work
 Meter = Callable[[int, float], None]
 Answer = tuple[Reply, Any, BaseException | None]
+Whole = Callable[[sqlite3.Cursor, Callable[[], bool]], bool]
 
 
 class Lane:
@@ -138,6 +139,8 @@ class Lane:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._expected = 1  # how many came in the last groups
+        self._missing = 0  # so many more end the wait for them
+        self._enough = threading.Event()
         self._pace = 0.0  # seconds that a commit takes
 
     def submit(self, job: Job) -> None:
@@ -146,6 +149,8 @@ class Lane:
             if self._closed:
                 raise Unavailable("this storage is closed")
             self._queue.put(job)
+            if self._missing and self._queue.qsize() >= self._missing:
+                self._enough.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="orchestrator-writer", daemon=True)
                 self._thread.start()
@@ -157,6 +162,7 @@ class Lane:
             thread = self._thread
             if thread is not None:
                 self._queue.put(None)
+                self._enough.set()
         if thread is not None:
             thread.join()
 
@@ -204,17 +210,15 @@ class Lane:
         held, self._held = self._held, []
         for kept in held:
             size += self._admit(kept, group, seen)
-        deadline = 0.0
+        waited = False
         job: Job | None
         while len(group) < _MOST and size < _MOST_CHARACTERS:
             try:
                 if group:
-                    if len(group) >= self._expected or self._queue.qsize():
-                        job = self._queue.get_nowait()
-                    else:
-                        if not deadline:
-                            deadline = time.perf_counter() + self._pace / 2
-                        job = self._queue.get(timeout=max(0.0, deadline - time.perf_counter()))
+                    if not waited and self._queue.empty():
+                        waited = True
+                        self._wait_for(self._expected - len(group))
+                    job = self._queue.get_nowait()
                 else:
                     job = self._queue.get(timeout=_IDLE)
             except queue.Empty:
@@ -232,6 +236,14 @@ class Lane:
                 return None
             size += self._admit(job, group, seen)
         return group
+
+    def _wait_for(self, missing: int) -> None:
+        """Wait until so many have come, half as long as a commit takes at most. One wake-up for all: each costs the event loop time."""
+        self._missing = missing
+        if missing > 0 and self._queue.qsize() < missing:
+            self._enough.wait(self._pace / 2)
+        self._missing = 0
+        self._enough.clear()
 
     def _leave(self) -> None:
         with contextlib.suppress(Exception):
@@ -320,18 +332,27 @@ class SqliteLane(Lane):
         """See the base."""
         if self._connection is None:
             self._connection = self._engine.connect().execution_options(immediate=True)
-        connection = self._connection
+        try:
+            return self._commit(self._connection, group, _at_once)
+        except _DoesNotFit:
+            return self._commit(self._connection, group, _in_savepoint)
+
+    def _commit(self, connection: Connection, group: Sequence[Job], whole: Whole) -> list[Answer]:
         raw: Any = connection.connection.driver_connection
         answers: list[Answer] = []
         with connection.begin(), contextlib.closing(raw.cursor()) as cursor:
             appends = [job for job in group if isinstance(job, Append)]
             if appends:
-                answers += _append(connection, cursor, appends)
+                answers += _append(connection, cursor, appends, whole)
             accepts = [job for job in group if isinstance(job, Accept)]
             if accepts:
-                answers += _accept(connection, cursor, accepts)
+                answers += _accept(connection, cursor, accepts, whole)
             answers += [_work(connection, job) for job in group if isinstance(job, Work)]
         return answers
+
+
+class _DoesNotFit(Exception):  # noqa: N818 - it never leaves this module
+    """One job of a group does not fit: the transaction is undone and done again, with care."""
 
 
 def _checkpoint(connection: Connection) -> None:
@@ -341,7 +362,7 @@ def _checkpoint(connection: Connection) -> None:
         raw.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
 
 
-def _append(connection: Connection, cursor: sqlite3.Cursor, appends: Sequence[Append]) -> list[Answer]:
+def _append(connection: Connection, cursor: sqlite3.Cursor, appends: Sequence[Append], whole: Whole) -> list[Answer]:
     """Store appends: all together where all of them fit, else each on its own."""
     begun = False
     if len(appends) == 1:
@@ -350,8 +371,8 @@ def _append(connection: Connection, cursor: sqlite3.Cursor, appends: Sequence[Ap
             if judged is not None:
                 return [judged]
             begun = True
-    elif not _all_or_none(cursor, lambda: many.move(cursor, appends)):
-        return [item for job in appends for item in _append(connection, cursor, [job])]
+    elif not whole(cursor, lambda: many.move(cursor, appends)):
+        return [item for job in appends for item in _append(connection, cursor, [job], whole)]
     many.store_events(cursor, [_row(job) for job in appends if job.encoded.count])
     plain = [job for job in appends if job.plain]
     many.store_outcomes(cursor, [(*job.key, *_text(job.outcome)) for job in plain if job.outcome is not None])
@@ -364,14 +385,15 @@ def _append(connection: Connection, cursor: sqlite3.Cursor, appends: Sequence[Ap
     return [(job.reply, None, None) for job in appends]
 
 
-def _accept(connection: Connection, cursor: sqlite3.Cursor, accepts: Sequence[Accept]) -> list[Answer]:
+def _accept(connection: Connection, cursor: sqlite3.Cursor, accepts: Sequence[Accept], whole: Whole) -> list[Answer]:
     """Accept executions: all together where all of them are new and small, else each on its own."""
     plain = [job for job in accepts if job.plain]
     answers: list[Answer] = []
-    time: float = cursor.execute(_NOW).fetchone()[0]
     rows = [statements.row_of(job.scope.tenant, job.new, job.encoded, job.outcome) for job in plain]
-    for job, row in zip(plain, rows, strict=True):
-        seconds = statements.wakes_in(job.new, job.encoded)
+    wakes = [statements.wakes_in(job.new, job.encoded) for job in plain]
+    # What has ended already never wakes: the database's clock is asked only for the others.
+    time: float = cursor.execute(_NOW).fetchone()[0] if any(seconds is not None for seconds in wakes) else 0.0
+    for row, seconds in zip(rows, wakes, strict=True):
         row["wake_at"] = None if seconds is None else time + seconds
 
     def store() -> bool:
@@ -379,7 +401,7 @@ def _accept(connection: Connection, cursor: sqlite3.Cursor, accepts: Sequence[Ac
         keys = [(job.scope.tenant, job.new.event.execution_id, job.new) for job in keyed]
         return many.accept(cursor, rows, keys)
 
-    if plain and _all_or_none(cursor, store):
+    if plain and whole(cursor, store):
         many.store_events(cursor, [_first_row(job) for job in plain])
         ended = [(job, job.outcome) for job in plain if job.outcome is not None]
         many.store_outcomes(
@@ -393,7 +415,17 @@ def _accept(connection: Connection, cursor: sqlite3.Cursor, accepts: Sequence[Ac
     return answers + [_work(connection, job) for job in accepts if not job.plain]
 
 
-def _all_or_none(cursor: sqlite3.Cursor, work: Callable[[], bool]) -> bool:
+def _at_once(_: sqlite3.Cursor, work: Callable[[], bool]) -> bool:
+    """Do something that says whether it is to stay; as nearly always it is, nothing is put by for the other case."""
+    try:
+        if work():
+            return True
+    except sqlite3.IntegrityError:
+        pass
+    raise _DoesNotFit
+
+
+def _in_savepoint(cursor: sqlite3.Cursor, work: Callable[[], bool]) -> bool:
     """Do something that says whether it is to stay."""
     cursor.execute("SAVEPOINT whole")
     stays = False
