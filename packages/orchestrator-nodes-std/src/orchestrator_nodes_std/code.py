@@ -7,7 +7,7 @@ import functools
 import hashlib
 import os
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Final, Generic, Literal, Protocol, TypeVar, cast
 
 import attrs
@@ -24,7 +24,11 @@ from orchestrator_core import (
     node_type,
     setting,
 )
+from orchestrator_nodes_std.beside import Beside
 from orchestrator_nodes_std.sandbox import Busy, Completed, JavaScript, Limits, Python, SandboxError
+from orchestrator_nodes_std.sandbox import Evaluated as SandboxEvaluated
+from orchestrator_nodes_std.sandbox.helper import Gone, Helper
+from orchestrator_nodes_std.sandbox.javascript import answered, completed
 from orchestrator_nodes_std.shapes import Json, between, check
 from orchestrator_nodes_std.turns import Turns
 
@@ -37,6 +41,8 @@ _REMEMBERED: Final = 4096  # sources
 _SHORT: Final = 4096  # characters of a source of which it is remembered that it is brief
 _BRIEF: Final = 0.001  # seconds of a thread's processor time
 _OFTEN: Final = 8  # brief calls in a row, until a source is believed to be brief
+_DOUBT: Final = 16  # times as many, whenever it turns out to be long after all
+_UNKNOWN: Final = (0, _OFTEN)
 _MOMENT: Final = 0.002  # seconds; the sandbox's clock makes at most two hundredths of it
 _AFTER_DEADLINE: Final = 0.05  # seconds, so that the attempt's own time-out comes first
 
@@ -146,14 +152,15 @@ class _Brief:
     """Which sources take less time than it takes to hand them to a thread. What is written to is safe in any thread.
 
     A source is brief when its last calls in a thread were. What then does not come to its end in a moment is called again in a
-    thread, and where it was long there too, and not merely interrupted, it is never called at once again.
+    thread, and where it was long there too, and not merely interrupted, it takes many more calls to be believed again.
     """
 
     def __init__(self) -> None:
-        self._calls: dict[Hashable, int] = {}  # brief calls in a row; -1: never again
+        self._calls: dict[Hashable, tuple[int, int]] = {}  # brief calls in a row, and how many it takes
 
     def __contains__(self, key: Hashable) -> bool:
-        return self._calls.get(key, 0) >= _OFTEN
+        brief, needed = self._calls.get(key, _UNKNOWN)
+        return brief >= needed
 
     def timed(self, key: Hashable, call: Callable[[], T], *, doubted: bool) -> T:
         """Call, and note how much of the processor's time it took. ``doubted``: it did not end in a moment just now."""
@@ -161,10 +168,11 @@ class _Brief:
         try:
             return call()
         finally:
-            known = self._calls.get(key, 0)
-            if known >= 0:
-                brief = time.thread_time() - began < _BRIEF
-                self._calls[key] = known + 1 if brief else -1 if doubted else 0
+            brief, needed = self._calls.get(key, _UNKNOWN)
+            if time.thread_time() - began < _BRIEF:
+                self._calls[key] = brief + 1, needed
+            else:
+                self._calls[key] = 0, needed * _DOUBT if doubted else needed
             if len(self._calls) > _REMEMBERED:
                 with contextlib.suppress(KeyError, RuntimeError):  # another thread was quicker
                     del self._calls[next(iter(self._calls))]
@@ -218,8 +226,19 @@ class SandboxLanguage(Generic[R]):
             (source, memory) if len(source) <= _SHORT else None,
             limits,
             lambda within, waits: self._sandbox.run(source, context, limits=within, seed=seed, now=now, waits=waits),
+            lambda within, helper: self._run_beside(helper, source, context, limits=within, seed=seed, now=now),
         )
         return Ran(completed.value, tuple((line.level, line.message) for line in completed.logs))
+
+    def _beside(self) -> Helper | None:
+        """The process for brief calls, where there is one and so many come that it is worth while."""
+        return None
+
+    async def _run_beside(
+        self, helper: Helper, source: str, context: Mapping[str, Json], *, limits: Limits, seed: int, now: float
+    ) -> Completed:
+        """What `run` of the sandbox gives, from a process that `_beside` named."""
+        raise NotImplementedError
 
     def _check_once(self, source: str, expression: bool, check: Callable[[], None]) -> None:
         """Parse a source, unless it was found right before: a workflow is judged whenever it is run."""
@@ -235,19 +254,34 @@ class SandboxLanguage(Generic[R]):
         with CancelScope(shield=True):
             await to_thread.run_sync(self._sandbox.close)
 
-    async def _called(self, tenant: str, key: Hashable | None, limits: Limits, call: Callable[[Limits, bool], T]) -> T:
-        """Call the sandbox, at once or in a thread; told the limits, and whether it may wait for an instance."""
+    async def _called(
+        self,
+        tenant: str,
+        key: Hashable | None,
+        limits: Limits,
+        call: Callable[[Limits, bool], T],
+        beside: Callable[[Limits, Helper], Awaitable[T]],
+    ) -> T:
+        """Call the sandbox, at once or in a thread; told the limits, and whether it may wait for an instance.
+
+        ``beside`` gives the same from a process.
+        """
         if key is None:
             return await self._in_thread(tenant, lambda: call(limits, True))
         doubted = False
         if key in self._brief and limits.time > _MOMENT:
+            moment = _for_a_moment(limits)
             try:
-                return _translated(lambda: call(_for_a_moment(limits), False))
+                helper = self._beside()
+                if helper is not None:
+                    with contextlib.suppress(Gone):
+                        return await beside(moment, helper)
+                return call(moment, False)
             except Busy:
                 pass
-            except LanguageError as error:
+            except SandboxError as error:
                 if error.code != "timeout":
-                    raise
+                    raise _language_error(error) from error
                 doubted = True  # or others had the processor meanwhile
         return await self._in_thread(
             tenant, lambda: self._brief.timed(key, lambda: call(limits, True), doubted=doubted)
@@ -273,6 +307,29 @@ class JavaScriptLanguage(SandboxLanguage[JavaScript]):
 
     def __init__(self) -> None:
         super().__init__(lambda parallel: JavaScript(instances=parallel))
+        self._besides: RunVar[Beside] = RunVar("beside")
+
+    def _beside(self) -> Helper | None:
+        found = self._besides.get(None)
+        if found is None:
+            found = Beside(self._sandbox.cache_dir)
+            self._besides.set(found)
+        return found.wanted()
+
+    async def _run_beside(
+        self, helper: Helper, source: str, context: Mapping[str, Json], *, limits: Limits, seed: int, now: float
+    ) -> Completed:
+        return completed(
+            await helper.perform(self._sandbox.program(source, context, limits=limits, seed=seed, now=now))
+        )
+
+    async def aclose(self) -> None:
+        """Give back what the sandbox holds, when the calls that are running have ended."""
+        found = self._besides.get(None)
+        if found is not None:
+            with CancelScope(shield=True):
+                await found.aclose()
+        await super().aclose()
 
     @property
     def name(self) -> str:
@@ -295,6 +352,11 @@ class JavaScriptLanguage(SandboxLanguage[JavaScript]):
         Raises:
             LanguageError: The scope is no JSON that JavaScript can hold, or all of them together met a limit.
         """
+
+        async def evaluated_beside(within: Limits, helper: Helper) -> list[SandboxEvaluated]:
+            job = self._sandbox.questions(expressions, scope, limits=within, seed=seed, now=now)
+            return answered(await helper.perform(job), len(expressions))
+
         found = await self._called(
             tenant,
             tuple(expressions) if sum(map(len, expressions)) <= _SHORT else None,
@@ -302,6 +364,7 @@ class JavaScriptLanguage(SandboxLanguage[JavaScript]):
             lambda within, waits: self._sandbox.evaluate(
                 expressions, scope, limits=within, seed=seed, now=now, waits=waits
             ),
+            evaluated_beside,
         )
         return [
             Evaluated(cast("Literal['value', 'undefined', 'error']", one.kind), one.value, one.message) for one in found
@@ -356,10 +419,14 @@ def _translated(call: Callable[[], T]) -> T:
     try:
         return call()
     except SandboxError as error:
-        raise LanguageError(
-            error.message,
-            code=error.code,
-            line=error.line,
-            snippet=error.snippet,
-            logs=[(line.level, line.message) for line in error.logs],
-        ) from error
+        raise _language_error(error) from error
+
+
+def _language_error(error: SandboxError) -> LanguageError:
+    return LanguageError(
+        error.message,
+        code=error.code,
+        line=error.line,
+        snippet=error.snippet,
+        logs=[(line.level, line.message) for line in error.logs],
+    )

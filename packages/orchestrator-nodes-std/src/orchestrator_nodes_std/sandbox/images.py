@@ -86,6 +86,11 @@ class Images(Generic[K]):
         # Not left to the end of the interpreter, which takes modules away before it takes away objects.
         weakref.finalize(self, _close_all, self._loaded)
 
+    @property
+    def cache_dir(self) -> Path:
+        """Where compiled code is kept."""
+        return self._cache.directory
+
     def ready(self, kind: K, *, waits: bool = True) -> tuple[machine.Machine, dict[str, int]]:
         """The instances of an image, and the addresses in it; loads it where this is the first call, if it `waits`."""
         process = os.getpid()

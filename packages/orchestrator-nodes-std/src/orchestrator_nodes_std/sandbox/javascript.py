@@ -163,6 +163,23 @@ def _text(*path: str) -> str:
 _PLAIN = {realm: _Kind(realm) for realm in ("programs", "expressions")}
 
 
+@attrs.frozen
+class Job:
+    """A call before it is made: any process can make it (see `helper`), and it gives the same everywhere."""
+
+    head: bytes  # the JSON of the driver's request
+    body: bytes  # the JSON of the program's context
+    limits: Limits
+    now: float
+    source: str | None = None  # of which an error names the line
+    extras: int = 0
+    realm: str = "programs"
+
+
+Answer = tuple[bytes, tuple[LogLine, ...]]
+"""What a job gives: the driver's answer (a letter and JSON) and the logs."""
+
+
 class _Lacking(Exception):  # noqa: N818 - nothing is wrong
     """A call needed extras (bits) that its image does not have."""
 
@@ -199,7 +216,8 @@ class JavaScript:
             SandboxError: with code `syntax`, and the line.
         """
         head = _HEADS.encode({"mode": "check", "source": source, "expression": expression})
-        self._call(head, b"null", _USUAL, now=0.0, source=source, realm="expressions" if expression else "programs")
+        realm = "expressions" if expression else "programs"
+        self.perform(Job(_utf8(head), b"null", _USUAL, 0.0, source, realm=realm))
 
     def run(
         self,
@@ -224,24 +242,22 @@ class JavaScript:
         Raises:
             SandboxError: see there for its codes.
         """
-        limits = limits or _USUAL
+        job = self.program(source, context, limits=limits or _USUAL, seed=seed, now=now)
+        return completed(self.perform(job, waits=waits))
+
+    def program(self, source: str, context: Mapping[str, Any], *, limits: Limits, seed: int, now: float) -> Job:
+        """The job that `run` does, for whoever has it done elsewhere; what that gives is for `completed`.
+
+        Raises:
+            SandboxError: the context is not JSON.
+        """
         needs, sets = _seen(source) if len(source) <= _SHORT else _look(source)
         # JSON by hand: making an encoder for it takes longer than all else that is done here.
         head = (
             f'{{"mode":"run","source":{encode_basestring(source)},"seed":{_seed(seed)},"time":{limits.time * 1000},'
             f'"logs":{limits.logs},"output":{limits.output},"sets":{"true" if sets else "false"}}}'
         )
-        answer, logs = self._call(head, encode(context), limits, now=now, source=source, extras=needs, waits=waits)
-        if answer[:1] == b"u":
-            return Completed(None, logs)
-        try:
-            value = decode_result(answer)
-            if _HALF.search(answer):
-                refuse(value, "not_json")
-        except SandboxError as error:
-            error.logs = logs
-            raise
-        return Completed(value, logs)
+        return Job(_utf8(head), encode(context), limits, now, source, needs)
 
     def evaluate(
         self,
@@ -263,7 +279,18 @@ class JavaScript:
             SandboxError: for a limit, or for scope that is not JSON.
             ValueError: a name in `scope` is no identifier.
         """
-        limits = limits or _USUAL
+        job = self.questions(expressions, scope, limits=limits or _USUAL, seed=seed, now=now)
+        return answered(self.perform(job, waits=waits), len(expressions))
+
+    def questions(
+        self, expressions: Sequence[str], scope: Mapping[str, Any], *, limits: Limits, seed: int, now: float
+    ) -> Job:
+        """The job that `evaluate` does, for whoever has it done elsewhere; what that gives is for `answered`.
+
+        Raises:
+            SandboxError: for scope that is not JSON.
+            ValueError: a name in `scope` is no identifier.
+        """
         # Scope can be large and expressions read little of it: what none of them names is not sent.
         everything = any("\\" in text for text in expressions)
         texts = {}
@@ -279,24 +306,8 @@ class JavaScript:
             "seed": _seed(seed),
             "output": limits.output,
         }
-        answer, _ = self._call(
-            _HEADS.encode(head),
-            b"null",
-            limits,
-            now=now,
-            source=None,
-            extras=functools.reduce(operator.or_, map(_mentioned, expressions), 0),
-            realm="expressions",
-            waits=waits,
-        )
-        halves = _HALF.search(answer) is not None
-        try:
-            found = [_evaluated(item, halves=halves) for item in decode_result(answer, around=_AROUND)]
-        except (TypeError, LookupError):
-            found = []
-        if len(found) != len(expressions):
-            raise SandboxError("crashed", "the guest gave no answer")
-        return found
+        needs = functools.reduce(operator.or_, map(_mentioned, expressions), 0)
+        return Job(_utf8(_HEADS.encode(head)), b"null", limits, now, extras=needs, realm="expressions")
 
     def close(self) -> None:
         """Wait for the calls that are running, and give everything back. Calls after this raise RuntimeError."""
@@ -308,30 +319,25 @@ class JavaScript:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def cache_dir(self) -> Path:
+        """Where compiled code is kept."""
+        return self._images.cache_dir
+
     # ---- one call ---------------------------------------------------------------------------------------------------
 
-    def _call(
-        self,
-        head: str,
-        body: bytes,
-        limits: Limits,
-        *,
-        now: float,
-        source: str | None,
-        extras: int = 0,
-        realm: str = "programs",
-        waits: bool = True,
-    ) -> tuple[bytes, tuple[LogLine, ...]]:
-        """The answer of the driver (a letter and JSON) and the logs; raises `SandboxError` for failures."""
-        try:
-            first = head.encode()
-        except UnicodeEncodeError:
-            raise SandboxError("syntax", "the source holds half a surrogate pair") from None
-        request = quickjs.request(first, body, now=now, stack=limits.stack)
-        call = _Call(request, limits, source, realm, waits)
-        return machine.on_large_stack(lambda: self._on_guest(call, extras))
+    def perform(self, job: Job, *, waits: bool = True) -> Answer:
+        """Make a call.
 
-    def _on_guest(self, call: "_Call", extras: int) -> tuple[bytes, tuple[LogLine, ...]]:
+        Raises:
+            Busy: not `waits`, and there is no instance that is free.
+            SandboxError: see there for its codes.
+        """
+        request = quickjs.request(job.head, job.body, now=job.now, stack=job.limits.stack)
+        call = _Call(request, job.limits, job.source, job.realm, waits)
+        return machine.on_large_stack(lambda: self._on_guest(call, job.extras))
+
+    def _on_guest(self, call: "_Call", extras: int) -> Answer:
         left = call.limits
         while True:
             if extras & _INTL.bit:
@@ -358,7 +364,7 @@ class _Call:
     waits: bool
     began: float = 0.0
 
-    def on(self, guest: machine.Guest, notes: Mapping[str, int], extras: int) -> tuple[bytes, tuple[LogLine, ...]]:
+    def on(self, guest: machine.Guest, notes: Mapping[str, int], extras: int) -> Answer:
         """The answer of the driver and the logs; raises `SandboxError`, and `_Lacking`."""
         self.began = time.monotonic()
         limits = self.limits
@@ -424,6 +430,41 @@ def _answer(guest: machine.Guest, notes: Mapping[str, int], request: bytes, limi
     if size - 1 > limits.output and guest.read(text, 1) != b"e":
         raise SandboxError("output_limit", f"the result has more than {limits.output} bytes")
     return guest.read(text, min(size, limits.output + _MAX_REPORT)), needs
+
+
+def _utf8(head: str) -> bytes:
+    try:
+        return head.encode()
+    except UnicodeEncodeError:
+        raise SandboxError("syntax", "the source holds half a surrogate pair") from None
+
+
+def completed(given: Answer) -> Completed:
+    """How a program ended, by what its job gave; raises `SandboxError` where that is not JSON."""
+    answer, logs = given
+    if answer[:1] == b"u":
+        return Completed(None, logs)
+    try:
+        value = decode_result(answer)
+        if _HALF.search(answer):
+            refuse(value, "not_json")
+    except SandboxError as error:
+        error.logs = logs
+        raise
+    return Completed(value, logs)
+
+
+def answered(given: Answer, count: int) -> list[Evaluated]:
+    """How so many expressions ended, by what their job gave; raises `SandboxError` where that is no answer."""
+    answer, _ = given
+    halves = _HALF.search(answer) is not None
+    try:
+        found = [_evaluated(item, halves=halves) for item in decode_result(answer, around=_AROUND)]
+    except (TypeError, LookupError):
+        found = []
+    if len(found) != count:
+        raise SandboxError("crashed", "the guest gave no answer")
+    return found
 
 
 def _seed(seed: int) -> list[int]:

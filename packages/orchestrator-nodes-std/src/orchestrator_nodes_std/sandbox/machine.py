@@ -152,10 +152,7 @@ class Guest:
         # Until it is known to have returned: an interrupt may come between the guest's end and Python's next line.
         self._stopped = True
         try:
-            if arguments:
-                result = self._exports[name](self._store, *arguments)
-            else:
-                result = self._entry(name)()
+            result = self._exports[name](self._store, *arguments) if arguments else self._entry(name)()
         except wasmtime.Trap as trap:
             code = trap.trap_code
             raise Stopped(_REASONS.get(code, "crashed") if code else "crashed", code.name if code else "trap") from None

@@ -15,8 +15,9 @@ from wasmtime import _ffi
 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
 # Libraries of our own over the handle that is open already, since prototypes belong to one.
-_keeping = ctypes.PyDLL(_ffi.dll._name, handle=_ffi.dll._handle)
-_letting_go = ctypes.CDLL(_ffi.dll._name, handle=_ffi.dll._handle)
+_open: Any = _ffi.dll
+_keeping = ctypes.PyDLL(_open._name, handle=_open._handle)
+_letting_go = ctypes.CDLL(_open._name, handle=_open._handle)
 
 move = ctypes.PYFUNCTYPE(_POINTER, _POINTER, _POINTER, _SIZE)(ctypes.cast(ctypes.memmove, _POINTER).value or 0)
 """`memmove(to, from, size)`."""
