@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(sys.platform == "win32", reason="there is none on Windows"),
 ]
+USUAL = Limits()
 PROGRAMS = [
     "return {...context.input, total: context.input.n * 3}",
     "return context",
@@ -73,7 +74,7 @@ def told(call: Callable[[], Any]) -> Any:
         return (error.code, error.message, error.line, error.snippet, error.logs)
 
 
-async def run(there: Helper, here: JavaScript, source: str, context: Any, limits: Limits = Limits()) -> Any:
+async def run(there: Helper, here: JavaScript, source: str, context: Any, limits: Limits = USUAL) -> Any:
     return completed(await there.perform(here.program(source, context, limits=limits, seed=7, now=1.5)))
 
 
