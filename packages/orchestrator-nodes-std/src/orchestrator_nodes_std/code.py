@@ -216,11 +216,7 @@ class SandboxLanguage(Generic[R]):
             LanguageError: The code failed or met a limit.
             ValueError: A limit is outside of what the sandbox offers.
         """
-        usual = Limits()
-        limits = Limits(
-            time=usual.time if timeout is None else timeout,
-            memory=usual.memory if memory is None else memory,
-        )
+        limits = _limits(timeout, memory)
         completed = await self._called(
             tenant,
             (source, memory) if len(source) <= _SHORT else None,
@@ -360,7 +356,7 @@ class JavaScriptLanguage(SandboxLanguage[JavaScript]):
         found = await self._called(
             tenant,
             tuple(expressions) if sum(map(len, expressions)) <= _SHORT else None,
-            Limits(),
+            _limits(None, None),
             lambda within, waits: self._sandbox.evaluate(
                 expressions, scope, limits=within, seed=seed, now=now, waits=waits
             ),
@@ -403,6 +399,12 @@ class PythonLanguage(SandboxLanguage[Python]):
     ) -> Sequence[Evaluated]:
         """Refuse: expressions are JavaScript."""
         raise _no_expressions()
+
+
+@functools.lru_cache(maxsize=64)
+def _limits(time: float | None, memory: int | None) -> Limits:
+    usual = Limits()
+    return Limits(time=usual.time if time is None else time, memory=usual.memory if memory is None else memory)
 
 
 @functools.lru_cache(maxsize=64)
