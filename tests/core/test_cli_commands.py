@@ -170,6 +170,9 @@ def test_a_language_that_is_not_installed_is_no_fault(plugin, capsys, code, stat
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
     assert checks["sandbox lisp"]["status"] == status
     assert "pip install lisp" in checks["sandbox lisp"]["detail"]
+    assert main(["doctor"]) == exit_code
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == ("1 thing broken" if exit_code else "what is installed is well; 1 optional part missing")
 
 
 def test_versions(said):

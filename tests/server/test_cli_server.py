@@ -119,6 +119,23 @@ def test_keys_are_made_shown_without_secret_and_revoked(run: Run) -> None:
     assert run("key", "create", "--operator", "--expires", "soon")[0] == 2
 
 
+@pytest.mark.usefixtures("database")
+def test_keys_are_for_the_tenant_of_the_environment_unless_said_otherwise(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("tenant", "create", "acme")
+    run("tenant", "create", "other")
+    monkeypatch.setenv("ORCHESTRATOR_TENANT", "acme")
+    assert (
+        run("key", "create")[0]
+        == run("key", "create", "--operator")[0]
+        == run("key", "create", "--tenant", "other")[0]
+        == 0
+    )
+    listed = ([], ["--tenant", "other"], ["--operator"])
+    assert [len(json.loads(run("key", "list", "--json", *whose)[1])) for whose in listed] == [1, 1, 1]
+
+
 def test_secrets_are_set_listed_and_never_shown(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run("tenant", "create", "acme")
     monkeypatch.setenv("VALUE", "s3cret-value")

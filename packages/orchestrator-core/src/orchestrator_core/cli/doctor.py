@@ -79,7 +79,9 @@ def doctor(*, as_json: bool) -> int:
     lines = table([(words[check.status], check.name, check.detail) for check in checks], width=None, indent="")
     for check, line in zip(checks, lines, strict=True):
         say(line, style={"fg": colours[check.status], "bold": check.status == "broken"})
-    say(f"{plural(broken, 'thing')} broken" if broken else "all is well")
+    missing = sum(check.status == "missing" for check in checks)
+    well = f"what is installed is well; {plural(missing, 'optional part')} missing" if missing else "all is well"
+    say(f"{plural(broken, 'thing')} broken" if broken else well)
     return 1 if broken else 0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from orchestrator_core.cli.text import Problem, say, say_json
 from orchestrator_core.codec import format_time, parse_duration
@@ -30,6 +31,9 @@ def key() -> None:
 
 
 def _whose(tenant_id: str | None, operator: bool) -> str | None:
+    given = click.get_current_context().get_parameter_source("tenant_id")
+    if operator and given is ParameterSource.ENVIRONMENT:
+        return None  # who says --operator means it, whatever the environment is for
     if (tenant_id is None) == (not operator):
         raise Problem("orchestrator key: say either --tenant ID or --operator")
     return tenant_id
@@ -39,7 +43,14 @@ def _of_whom(command: Command) -> Command:
     command = click.option("--operator", is_flag=True, help="A key of the operator: for every tenant, and the server.")(
         command
     )
-    return click.option("--tenant", "tenant_id", metavar="ID", help="A key of this tenant.")(command)
+    return click.option(
+        "--tenant",
+        "tenant_id",
+        metavar="ID",
+        envvar="ORCHESTRATOR_TENANT",
+        show_envvar=True,
+        help="A key of this tenant.",
+    )(command)
 
 
 @key.command("create")

@@ -196,7 +196,10 @@ def _set_triggers(connection: Connection, tenant: str, workflow_id: str, number:
         }
         made = connection.execute(insert(connection, webhooks).values(values).on_conflict_do_nothing())
         if made.rowcount != 1:
-            raise Exists(f"the webhook {hook.method} {hook.path} is taken")
+            same = (webhooks.c.tenant == tenant, webhooks.c.method == hook.method, webhooks.c.path == hook.path)
+            holder = connection.execute(sa.select(webhooks.c.workflow).where(*same)).scalar()
+            by = "" if holder is None else f" by workflow {holder!r}"
+            raise Exists(f"the webhook {hook.method} {hook.path} is taken{by}")
     _set_schedules(connection, tenant, workflow_id, triggers.schedules)
 
 

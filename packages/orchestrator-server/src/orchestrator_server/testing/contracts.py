@@ -223,7 +223,8 @@ async def triggers_live_for_the_active_version(h: Harness) -> None:
     assert await webhooks.get("GET", "orders") is None
     assert await schedules.get("w-nightly") == attrs.evolve(nightly, workflow="w")
     taken = Triggers((_hook("free"), _hook("orders")))
-    await refused(Exists, workflows.save("v", {}, triggers=taken), "a webhook path is taken by another workflow")
+    saved = workflows.save("v", {}, triggers=taken)
+    await refused(Exists, saved, "a webhook path is taken by another workflow", saying="workflow 'w'")
     assert await workflows.get("v") is None, "what was refused has left no version"
     assert await webhooks.get("POST", "free") is None, "what was refused has left no webhook"
     await workflows.save("w", {}, triggers=Triggers((_hook("orders"), _hook("more", "second")), (nightly,)))

@@ -104,10 +104,12 @@ async def row_of(store: TenantStore, execution_id: str) -> ExecutionRow:
     return row
 
 
-async def refused(kind: type[OrchestratorError], call: Awaitable[Any], why: str) -> None:
-    """See that a call raises this error."""
+async def refused(kind: type[OrchestratorError], call: Awaitable[Any], why: str, *, saying: str = "") -> None:
+    """See that a call raises this error, and what its message says among other things."""
     try:
         await call
-    except kind:
+    except kind as error:
+        if saying not in str(error):
+            raise AssertionError(f"{error} does not say {saying}") from error
         return
     raise AssertionError(why)
