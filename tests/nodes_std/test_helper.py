@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -92,8 +93,9 @@ async def test_it_gives_what_the_same_call_gives_here(there: Helper, here: JavaS
 async def test_expressions_too(there: Helper, here: JavaScript) -> None:
     expressions = ["input.n + 1", "input.none.x", "undefined", "[1, {a: 'ü'}]", "(", "'\\ud800'"]
     scope = {"input": {"n": 1}}
+    expected = here.evaluate(expressions, scope, seed=1, now=0.0)
     job = here.questions(expressions, scope, limits=Limits(), seed=1, now=0.0)
-    assert answered(await there.perform(job), len(expressions)) == here.evaluate(expressions, scope, seed=1, now=0.0)
+    assert answered(await there.perform(job), len(expressions)) == expected
 
 
 async def test_many_calls_at_once_each_get_their_own_answer(there: Helper, here: JavaScript) -> None:
@@ -145,22 +147,56 @@ async def test_where_none_can_be_begun_that_is_said(here: JavaScript, monkeypatc
         await Helper.start(here.cache_dir)
 
 
-async def test_what_it_says_is_not_trusted(there: Helper) -> None:
-    for content in (
-        b"",
-        b"e",
-        b"e[]",
-        b'e["code"]',
-        b"a[[1]]\0v1",
-        b'a[["loud","x"]]\0v1',
-        b"ajunk\0v1",
-        b"x",
-        b"e" + b"[" * 100_000,
-    ):
-        with pytest.raises(SandboxError):
-            process.unpacked(content)
-    there.data_received(process.FRAME.pack(2**31, 1))
-    assert there.gone, "a frame that large is nobody's answer"
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(
+            b"",
+            b"x",
+            b"e",
+            b"e[]",
+            b'e["code"]',
+            b"a[[1]]\0v1",
+            b'a[["loud","x"]]\0v1',
+            b"ajunk\0v1",
+            b"e" + b"[" * 100_000,
+        ),
+        *(b'e["timeout","m",Infinity,null,[]]', b'e["made_up","m",1,null,[]]', b'e["timeout","\\ud800",1,null,[]]'),
+        *(
+            b'e["timeout","m",true,null,[]]',
+            b'e["timeout","m",1,null,[["info","\\ud800"]]]',
+            b'e["timeout",{},1,null,[]]',
+        ),
+    ],
+)
+async def test_what_it_says_is_not_trusted(content: bytes) -> None:
+    with pytest.raises(SandboxError, match="the guest gave no answer"):
+        process.unpacked(content)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_an_answer_that_is_too_large_or_nobodys_ends_it(there: Helper, here: JavaScript, number: int) -> None:
+    limits = Limits(output=1000, logs=0)
+    call = asyncio.ensure_future(run(there, here, "while (true) {}", {}, limits))
+    await asyncio.sleep(0)
+    size = 1000 + helper._BESIDE + 1 if number == 1 else 1
+    there.data_received(process.FRAME.pack(size, number))
+    with pytest.raises(Gone):
+        await call
+    assert there.gone
+
+
+async def test_a_call_that_cannot_be_made_there_is_made_here(here: JavaScript, tmp_path: Path) -> None:
+    with pytest.raises(Gone):  # it compiles nothing: others would wait for it
+        await Helper.start(tmp_path / "empty")
+    with pytest.raises(Gone):
+        process.unpacked(b"g")
+
+
+async def test_what_is_large_is_called_here(there: Helper, here: JavaScript) -> None:
+    with pytest.raises(Gone):
+        await run(there, here, "return 1", {"input": "x" * helper._LARGE})
+    assert (await run(there, here, "return 1", {})).value == 1
 
 
 # --- what it has ------------------------------------------------------------------------------------------------------
@@ -246,19 +282,17 @@ async def begun(language: JavaScriptLanguage) -> Helper:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         assert await asyncio.gather(*(call(language, n) for n in range(8))) == list(range(1, 9))
-        found = language._besides.get(None)
-        if found is not None and found.wanted() is not None:
-            made = found._helper
-            assert made is not None
+        made = language._beside()
+        if made is not None:
             return made
     raise AssertionError("there was never a process")
 
 
 async def test_it_is_begun_when_many_come_together_and_gives_the_same(language: JavaScriptLanguage) -> None:
     made = await begun(language)
-    before = made._answers
+    before = made._number
     assert await asyncio.gather(*(call(language, n) for n in range(8))) == list(range(1, 9))
-    assert made._answers > before
+    assert made._number > before
     with pytest.raises(LanguageError) as caught:
         await call(language, "stop")
     assert caught.value.message == "stopped after 0.5 seconds", "not after the moment that it had there"
@@ -268,8 +302,8 @@ async def test_who_comes_alone_is_served_here(language: JavaScriptLanguage) -> N
     for number in range(300):
         await call(language, number)
         await asyncio.sleep(0)  # as between any two requests
-    found = language._besides.get(None)
-    assert found is None or found._helper is None
+    assert language._process is not None
+    assert language._process._helper is language._process._starts is None
 
 
 async def test_when_it_dies_its_calls_are_made_here(language: JavaScriptLanguage) -> None:
@@ -296,3 +330,18 @@ async def test_it_ends_with_its_language(language: JavaScriptLanguage) -> None:
     made = await begun(language)
     await language.aclose()
     assert made._process.poll() is not None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # who does not close is told so
+def test_what_an_ended_event_loop_left_is_ended_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "_WINDOW", 0.01)
+    monkeypatch.setattr(beside.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    language = JavaScriptLanguage()
+    left = asyncio.run(begun(language))
+    next_one = asyncio.run(begun(language))
+    assert next_one is not left
+    assert left._process.poll() is not None
+    asyncio.run(language.aclose())
+    assert next_one._process.poll() is not None
+    del left, next_one, language
+    gc.collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -69,6 +70,61 @@ async def test_a_request_is_one_line_that_says_who_what_and_how_long(out: io.Str
     assert 0 < execute["seconds"] < 60
     assert lines[3]["level"] == "debug", "probes come all the time"
     assert len({line["request"] for line in lines}) == 4
+
+
+class Written(io.StringIO):
+    """Counts writes."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        if not text.isascii():
+            text.encode("ascii")  # as a terminal that knows nothing else
+        return super().write(text)
+
+
+def test_a_pass_of_the_event_loop_is_one_write_and_a_warning_waits_for_nobody(out: io.StringIO) -> None:
+    stream = Written()
+    handler = logs.GatheringHandler(stream)
+    log = logging.getLogger("orchestrator.test")
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        log.info("before any loop")
+        assert stream.getvalue() == "before any loop\n"
+
+        async def passes() -> None:
+            log.info("one")
+            log.info("two")
+            assert stream.writes == 1
+            await asyncio.sleep(0)
+            assert (stream.writes, stream.getvalue()[-8:]) == (2, "one\ntwo\n")
+            log.info("three")
+            log.warning("four")
+            assert stream.getvalue().endswith("two\nthree\nfour\n")
+            log.info("é")
+            log.info("five")
+            await asyncio.sleep(0)
+            log.info("the last of this loop")
+
+        asyncio.run(passes())
+        assert stream.getvalue().endswith("four\n\\xe9\nfive\nthe last of this loop\n")
+
+        async def left() -> None:
+            log.info("left by a loop that is stopped")
+            asyncio.get_running_loop().stop()
+
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(left())
+        loop.run_forever()
+        loop.run_until_complete(task)
+        loop.close()
+        handler.flush()
+        assert stream.getvalue().endswith("left by a loop that is stopped\n")
+    finally:
+        log.removeHandler(handler)
+        log.propagate = True
 
 
 @pytest.mark.anyio

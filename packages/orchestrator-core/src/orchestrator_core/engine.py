@@ -456,11 +456,11 @@ class Engine(Realm):
 
 @types.coroutine
 def _noticing(work: Coroutine[Any, Any, None], suspends: Callable[[], None]) -> Generator[Any, Any, None]:
-    """Await ``work``; where it suspends, call ``suspends`` first. Otherwise as ``yield from``, written out (PEP 380)."""
+    """Await ``work``; whenever it suspends, call ``suspends`` first. Otherwise as ``yield from``, written out (PEP 380)."""
     try:
         trap = work.send(None)
-        suspends()
         while True:
+            suspends()
             try:
                 answer = yield trap
             except GeneratorExit:

@@ -26,7 +26,7 @@ _AGAIN: Final = 60.0  # seconds between two beginnings, so that one that breaks 
 
 
 class Beside:
-    """The process of one event loop. There is none on trio, on Windows, and where there is one processor.
+    """The process of the event loop that runs here. There is none on trio, on Windows, and where there is one processor.
 
     Args:
         cache_dir: Where compiled images are kept.
@@ -34,22 +34,31 @@ class Beside:
 
     def __init__(self, cache_dir: Path) -> None:
         self._cache_dir = cache_dir
+        self._loop = _asyncio_loop() if _possible() else None
         self._helper: Helper | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._starts: asyncio.Task[None] | None = None
+        self._ends: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._since = self._last = time.monotonic()
         self._calls = self._together = 0
         self._fast = self._in_pass = False
-        self._not_before = 0.0 if _possible() else _NEVER
+        self._not_before = 0.0
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether its event loop has ended without closing it."""
+        return self._loop is not None and self._loop.is_closed()
 
     def wanted(self) -> Helper | None:
-        """Count a call; the process, if it is there and calls come fast enough."""
+        """Count a call; the process, if it is there, has room, and calls come fast enough."""
+        if self._loop is None or self._loop is not _asyncio_loop():
+            return None
         self._calls += 1
         if self._in_pass:
             self._together += 1
-        elif self._not_before != _NEVER:
+        else:
             self._in_pass = True
-            asyncio.get_running_loop().call_soon(self._pass_over)
+            self._loop.call_soon(self._pass_over)
         now = time.monotonic()
         passed = now - self._since
         if passed >= _WINDOW:
@@ -57,39 +66,40 @@ class Beside:
             self._since, self._calls, self._together = now, 0, 0
             if self._fast:
                 self._last = now
-                self._begin(now)
-        return self._helper if self._fast else None
+                self._begin(self._loop, now)
+        helper = self._helper
+        return helper if self._fast and helper is not None and not helper.full else None
 
     def _pass_over(self) -> None:
         self._in_pass = False
 
-    def _begin(self, now: float) -> None:
-        if self._task is not None:
+    def _begin(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        if self._starts is not None or self._ends is not None:
             return
         if self._helper is not None and self._helper.gone:
             _log.warning("the sandbox's process has ended; its calls are made here")
-            self._task = asyncio.get_running_loop().create_task(self._end())
+            self._ends = loop.create_task(self._end())
         elif self._helper is None and now >= self._not_before:
             self._not_before = now + _AGAIN
-            self._task = asyncio.get_running_loop().create_task(self._start())
+            self._starts = loop.create_task(self._start(loop))
 
-    async def _start(self) -> None:
+    async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             self._helper = await Helper.start(self._cache_dir)
         except (Gone, OSError, TimeoutError) as error:
             _log.info("the sandbox has no process of its own: %s", error)
         else:
-            self._timer = asyncio.get_running_loop().call_later(_IDLE, self._look)
+            self._timer = loop.call_later(_IDLE, self._look, loop)
         finally:
-            self._task = None
+            self._starts = None
 
-    def _look(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
         if time.monotonic() - self._last < _IDLE:
-            self._timer = loop.call_later(_IDLE, self._look)
-        elif self._helper is not None:
-            self._timer, self._not_before = None, 0.0
-            self._task = loop.create_task(self._end())
+            self._timer = loop.call_later(_IDLE, self._look, loop)
+        elif self._helper is not None and self._ends is None:
+            self._not_before = 0.0
+            self._ends = loop.create_task(self._end())
 
     async def _end(self) -> None:
         helper, self._helper = self._helper, None
@@ -97,23 +107,38 @@ class Beside:
             if helper is not None:
                 await helper.aclose()
         finally:
-            self._task = None
+            self._ends = None
 
     async def aclose(self) -> None:
-        """End it."""
+        """End it. It does not begin again."""
+        if self._loop is not _asyncio_loop():
+            self.kill()
+            return
         self._not_before = _NEVER
         if self._timer is not None:
             self._timer.cancel()
-        if (task := self._task) is not None:
-            task.cancel()
-            await asyncio.wait([task])
+            self._timer = None
+        if self._starts is not None:
+            self._starts.cancel()
+        going = [task for task in (self._starts, self._ends) if task is not None]
+        if going:
+            await asyncio.wait(going)
         await self._end()
+
+    def kill(self) -> None:
+        """End it where its event loop does not run any more."""
+        helper, self._helper = self._helper, None
+        if helper is not None:
+            helper.kill()
+
+
+def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _possible() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
     free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return sys.platform != "win32" and free > 1

@@ -303,14 +303,14 @@ class JavaScriptLanguage(SandboxLanguage[JavaScript]):
 
     def __init__(self) -> None:
         super().__init__(lambda parallel: JavaScript(instances=parallel))
-        self._besides: RunVar[Beside] = RunVar("beside")
+        self._process: Beside | None = None
 
     def _beside(self) -> Helper | None:
-        found = self._besides.get(None)
-        if found is None:
-            found = Beside(self._sandbox.cache_dir)
-            self._besides.set(found)
-        return found.wanted()
+        if self._process is None or self._process.abandoned:
+            if self._process is not None:
+                self._process.kill()
+            self._process = Beside(self._sandbox.cache_dir)
+        return self._process.wanted()
 
     async def _run_beside(
         self, helper: Helper, source: str, context: Mapping[str, Json], *, limits: Limits, seed: int, now: float
@@ -321,10 +321,9 @@ class JavaScriptLanguage(SandboxLanguage[JavaScript]):
 
     async def aclose(self) -> None:
         """Give back what the sandbox holds, when the calls that are running have ended."""
-        found = self._besides.get(None)
-        if found is not None:
+        if self._process is not None:
             with CancelScope(shield=True):
-                await found.aclose()
+                await self._process.aclose()
         await super().aclose()
 
     @property

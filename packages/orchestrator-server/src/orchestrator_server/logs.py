@@ -98,8 +98,15 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
         with self.lock or contextlib.nullcontext():
             lines, self._lines, self._due = self._lines, [], None
             if lines:
-                self.stream.write("".join(lines))
+                self._write(lines)
             super().flush()
+
+    def _write(self, lines: list[str]) -> None:
+        try:
+            self.stream.write("".join(lines))
+        except UnicodeEncodeError:  # one of them; nothing is written yet
+            for line in lines:
+                self.stream.write(line.encode("ascii", "backslashreplace").decode())
 
     def _flush_quietly(self) -> None:
         with contextlib.suppress(OSError, ValueError):  # nobody reads it any more

@@ -14,13 +14,19 @@ import sys
 from pathlib import Path
 from typing import cast
 
+import attrs
+
 from orchestrator_nodes_std.sandbox.javascript import Answer, Job
-from orchestrator_nodes_std.sandbox.process import FRAME, frames, packed, unpacked
+from orchestrator_nodes_std.sandbox.process import FRAME, Gone, packed, take, unpacked
+
+__all__ = ["Gone", "Helper"]
 
 _MOST = 64  # calls that wait for their answers
-_LARGEST = 1 << 30  # bytes of a frame
-_START = 30.0  # seconds until it is ready
-_PATIENCE = 5.0  # seconds without any answer, until it is given up
+_LARGE = 1024 * 1024  # bytes of a job, or of jobs that were not sent yet: more is called where it is
+_BESIDE = 1024 * 1024  # bytes that an answer may have beside its value and its logs
+_ESCAPED = 6  # bytes of JSON that a byte of a log may take
+_START = 10.0  # seconds until it is ready
+_PATIENCE = 2.0  # seconds for which a call waits, until the process is given up
 # The package's own `__init__` is passed over: it brings an HTTP client and much else that is of no use there.
 _PROGRAM = """
 import sys, types
@@ -33,8 +39,13 @@ serve(int(sys.argv[1]), sys.argv[2])
 """
 
 
-class Gone(Exception):  # noqa: N818 - whoever asks then makes the call itself
-    """The process is not there, has too much to do, or did not answer."""
+@attrs.define
+class _Asked:
+    """A call that was sent: where its answer goes, how large that may be, and since when it waits."""
+
+    answer: "asyncio.Future[bytes]"
+    most: int
+    since: float
 
 
 class Helper(asyncio.Protocol):
@@ -45,10 +56,9 @@ class Helper(asyncio.Protocol):
         self._process = process
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._waiting: dict[int, asyncio.Future[bytes]] = {}
-        self._input = b""
+        self._asked: dict[int, _Asked] = {0: _Asked(self._loop.create_future(), 0, self._loop.time())}
+        self._input = bytearray()
         self._number = 0
-        self._answers = 0
         self._watch: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -66,15 +76,27 @@ class Helper(asyncio.Protocol):
             except OSError as error:
                 ours.close()
                 raise Gone(str(error)) from error
-        ours.setblocking(False)
-        _, helper = await loop.create_connection(lambda: cls(process), sock=ours)
+        helper = cls(process)
+        ready = helper._asked[0].answer
         try:
-            ready = helper._expect(0)  # noqa: SLF001 - its own
-            await asyncio.wait_for(ready, _START)
+            ours.setblocking(False)
+            await loop.create_connection(lambda: helper, sock=ours)
+            await asyncio.wait_for(asyncio.shield(ready), _START)
         except BaseException:
+            ours.close()
             await helper.aclose()
             raise
         return helper
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended."""
+        return self._transport is None
+
+    @property
+    def full(self) -> bool:
+        """Whether it would not take another call."""
+        return self._transport is None or len(self._asked) >= _MOST or self._transport.get_write_buffer_size() > _LARGE
 
     async def perform(self, job: Job) -> Answer:
         """As `JavaScript.perform`.
@@ -83,31 +105,27 @@ class Helper(asyncio.Protocol):
             Gone: Have it done elsewhere.
             SandboxError: see there for its codes.
         """
-        if self._transport is None or len(self._waiting) >= _MOST:
+        if self.full or self._transport is None or len(job.head) + len(job.body) > _LARGE:
             raise Gone
         self._number = number = self._number % 0xFFFFFFFF + 1
-        answer = self._expect(number)
+        limits, now = job.limits, self._loop.time()
+        answer = self._loop.create_future()
+        # It stays until it is answered: who is cancelled does not take the call back.
+        self._asked[number] = _Asked(answer, limits.output + _ESCAPED * limits.logs + _BESIDE, now)
         self._transport.write(packed(number, job))
         if self._watch is None:
-            self._watch = self._loop.call_later(_PATIENCE, self._look, self._answers)
-        try:
-            return unpacked(await answer)
-        finally:
-            self._waiting.pop(number, None)
-
-    def _expect(self, number: int) -> "asyncio.Future[bytes]":
-        answer = self._waiting[number] = self._loop.create_future()
-        return answer
-
-    @property
-    def gone(self) -> bool:
-        """Whether it has ended."""
-        return self._transport is None
+            self._watch = self._loop.call_later(_PATIENCE, self._look)
+        return unpacked(await answer)
 
     async def aclose(self) -> None:
         """End it. Who waits for an answer is told that it is gone."""
         self._end()
         await self._loop.run_in_executor(None, _reap, self._process)
+
+    def kill(self) -> None:
+        """End it where its event loop does not run any more."""
+        self._process.kill()
+        self._process.wait()
 
     def _end(self) -> None:
         if self._transport is not None:
@@ -116,19 +134,27 @@ class Helper(asyncio.Protocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(Gone())
-                answer.exception()  # nobody need be there to see it
+        for asked in self._asked.values():
+            if not asked.answer.done():
+                asked.answer.set_exception(Gone())
+                asked.answer.exception()  # nobody need be there to see it
+        self._asked.clear()
 
-    def _look(self, before: int) -> None:
-        """Give it up where it has not answered anybody since."""
+    def _give_up(self) -> None:
+        self._process.kill()
+        self._end()
+
+    def _look(self) -> None:
+        """Give it up where a call has waited too long."""
         self._watch = None
-        if self._waiting and self._answers == before:
-            self._process.kill()
-            self._end()
-        elif self._waiting:
-            self._watch = self._loop.call_later(_PATIENCE, self._look, self._answers)
+        first = next(iter(self._asked.values()), None)
+        if first is None:
+            return
+        left = first.since + _PATIENCE - self._loop.time()
+        if left <= 0:
+            self._give_up()
+        else:
+            self._watch = self._loop.call_later(left, self._look)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
@@ -137,17 +163,18 @@ class Helper(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         self._input += data
-        at = 0
-        for number, content, end in frames(self._input):
-            at = end
-            self._answers += 1
-            answer = self._waiting.pop(number, None)
-            if answer is not None and not answer.done():
-                answer.set_result(content)
-        self._input = self._input[at:]
-        if len(self._input) >= FRAME.size and FRAME.unpack_from(self._input)[0] > _LARGEST:
-            self._process.kill()
-            self._end()
+        while len(self._input) >= FRAME.size:
+            size, number = FRAME.unpack_from(self._input)
+            asked = self._asked.get(number)
+            if asked is None or size > asked.most:
+                self._give_up()  # nobody has asked for that
+                return
+            frame = take(self._input)
+            if frame is None:
+                return
+            del self._asked[number]
+            if not asked.answer.done():
+                asked.answer.set_result(frame[1])
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the base's signature
         """See `asyncio.Protocol`."""

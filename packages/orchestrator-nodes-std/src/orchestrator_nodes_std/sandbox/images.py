@@ -68,18 +68,20 @@ def _close_all(loaded: dict[int, _Loaded]) -> None:
 class Images(Generic[K]):
     """The images of a runtime. Safe to use from many threads, and after a fork."""
 
-    def __init__(self, *, cache_dir: Path | None, instances: int | None) -> None:
+    def __init__(self, *, cache_dir: Path | None, instances: int | None, compiles: bool = True) -> None:
         """Load nothing yet.
 
         Args:
             cache_dir: where compiled code is kept; the user's cache directory if not given.
             instances: how many calls run at once, in all images together (further ones wait); the number of processors if
                 not given.
+            compiles: whether to compile what is not in the cache, or to raise `machine.Busy`.
         """
         if instances is not None and instances < 1:
             raise ValueError("instances must be at least 1")
         self._cache = cache.Cache(cache_dir)
         self._instances = instances or max(2, os.cpu_count() or 1)
+        self._compiles = compiles
         self._first = os.getpid()
         self._closed = False
         self._loaded: dict[int, _Loaded] = {}
@@ -123,6 +125,8 @@ class Images(Generic[K]):
         if entry:
             with contextlib.suppress(wasmtime.WasmtimeError):
                 return wasmtime.Module.deserialize_file(engine, str(entry.file)), entry.notes
+        if not self._compiles:
+            raise machine.Busy
         _log.warning("the sandbox compiles %s, once on this machine; this takes some seconds", kind.title)
         begin = time.monotonic()
         image, notes = kind.image(parallel=os.getpid() == self._first)

@@ -200,14 +200,15 @@ class JavaScript:
     array an array.
     """
 
-    def __init__(self, *, cache_dir: Path | None = None, instances: int | None = None) -> None:
+    def __init__(self, *, cache_dir: Path | None = None, instances: int | None = None, compiles: bool = True) -> None:
         """Make a runtime; the engine itself is loaded by the first call, from `cache_dir` if it was compiled before.
 
         Args:
             cache_dir: where compiled code is kept; the user's cache directory if not given.
             instances: how many calls run at once (further ones wait); the number of processors if not given.
+            compiles: whether to compile what was not compiled before; else such a call raises `Busy`.
         """
-        self._images: Images[_Kind] = Images(cache_dir=cache_dir, instances=instances)
+        self._images: Images[_Kind] = Images(cache_dir=cache_dir, instances=instances, compiles=compiles)
 
     def check(self, source: str, *, expression: bool = False) -> None:
         """Parse `source`, a function's body or an expression, and execute nothing.

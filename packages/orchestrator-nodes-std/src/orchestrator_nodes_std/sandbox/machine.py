@@ -24,6 +24,7 @@ _Result = TypeVar("_Result")
 TICK = 0.01
 """Seconds between two steps of the clock that stops guests, and so the precision of `Limits.time`."""
 _LINGER = 1.0  # seconds that the clock runs on after the last call, so that calls in a row do not wake it each time
+_SHORT = 256 * 1024  # bytes that are copied sooner than Python's lock is given away and taken back
 _WASM_STACK = 2 * 1024 * 1024  # bytes of native stack: enough for a language to meet its own limit first
 _THREAD_STACK = 3 * 1024 * 1024  # the guest's, and room for what lies around it
 
@@ -168,7 +169,8 @@ class Guest:
     def write(self, data: bytes, at: int) -> None:
         """Put `data` into the memory; raises IndexError outside of it."""
         self._check(at, len(data))
-        native.move(self._base + at, data, len(data))
+        move = native.move if len(data) < _SHORT else ctypes.memmove  # which lets others go on meanwhile
+        move(self._base + at, data, len(data))
 
     def read(self, at: int, size: int) -> bytes:
         """Bytes of the memory, fewer at its end. Whatever the guest says about them, nothing outside of it is read."""

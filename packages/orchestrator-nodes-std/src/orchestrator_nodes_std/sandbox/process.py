@@ -2,7 +2,7 @@
 
 Both sides send frames: the size of what follows, a number that the answer repeats, and a content. A request's content is
 `_REQUEST` and then the head and the body of a `Job`; that of an answer a letter and what it announces: `a` the logs as JSON, a zero byte, what the
-driver answered; `e` the error as JSON. What comes from the process is trusted no more than what comes from a guest.
+driver answered; `e` the error as JSON; `g` nothing, where the call could not be made. What comes from the process is trusted no more than what comes from a guest.
 """
 
 import contextlib
@@ -10,18 +10,22 @@ import json
 import signal
 import socket
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from orchestrator_nodes_std.sandbox.javascript import Answer, JavaScript, Job
-from orchestrator_nodes_std.sandbox.values import LEVELS, Limits, LogLine, SandboxError
+from orchestrator_nodes_std.sandbox.values import ERROR_CODES, LEVELS, Limits, LogLine, SandboxError
 
 FRAME = struct.Struct("<II")
 """What begins a frame: the size of its content, its number. The first frame of the process, number 0, says that it is ready."""
 # Of the limits: time, memory, output, logs, stack; then now, extras, whether these are expressions, the size of the head.
 _REQUEST = struct.Struct("<dQQIIdBBI")
 _READ = 1 << 18  # bytes that are read at once
+_ELSEWHERE = b"g"  # the answer where a call could not be made
+
+
+class Gone(Exception):  # noqa: N818 - whoever asks then makes the call itself
+    """The process is not there, has too much to do, did not answer, or could not make the call."""
 
 
 def packed(number: int, job: Job) -> bytes:
@@ -43,39 +47,56 @@ def packed(number: int, job: Job) -> bytes:
 
 
 def unpacked(content: bytes) -> Answer:
-    """What a process answered; raises `SandboxError` if that is what it says, or if it says nothing that can be understood."""
+    """What a process answered.
+
+    Raises:
+        Gone: It could not make the call.
+        SandboxError: That is what it says; or it says nothing that can be understood.
+    """
+    if content == _ELSEWHERE:
+        raise Gone
     try:
         if content[:2] == b"a\0":
             return content[2:], ()
         if content[:1] == b"a":
             logs, _, answer = content[1:].partition(b"\0")
             return answer, _lines(json.loads(logs))
-        code, message, line, snippet, logs = json.loads(content[1:])
-        raise SandboxError(
-            str(code),
-            str(message),
-            line=None if line is None else int(line),
-            snippet=None if snippet is None else str(snippet),
-            logs=_lines(logs),
-        )
+        error = _error(*json.loads(content[1:]))
     except (ValueError, TypeError, RecursionError):
         raise SandboxError("crashed", "the guest gave no answer") from None
+    raise error
+
+
+def _error(code: Any, message: Any, line: Any, snippet: Any, logs: Any) -> SandboxError:
+    if code not in ERROR_CODES or not (line is None or type(line) is int):
+        raise ValueError
+    return SandboxError(
+        code, _text(message), line=line, snippet=None if snippet is None else _text(snippet), logs=_lines(logs)
+    )
+
+
+def _text(given: Any) -> str:
+    if not isinstance(given, str):
+        raise TypeError
+    given.encode()  # halves of surrogate pairs are refused as everywhere: it is a ValueError
+    return given
 
 
 def _lines(logs: Any) -> tuple[LogLine, ...]:
-    return tuple(LogLine(LEVELS[LEVELS.index(level)], str(message)) for level, message in logs)
+    return tuple(LogLine(LEVELS[LEVELS.index(level)], _text(message)) for level, message in logs)
 
 
-def frames(data: bytes | bytearray) -> Iterator[tuple[int, bytes, int]]:
-    """The frames that are whole: the number, the content, and where it ends."""
-    at = 0
-    while len(data) - at >= FRAME.size:
-        size, number = FRAME.unpack_from(data, at)
-        begin, end = at + FRAME.size, at + FRAME.size + size
-        if end > len(data):
-            return
-        yield number, bytes(data[begin:end]), end
-        at = end
+def take(data: bytearray) -> tuple[int, bytes] | None:
+    """Take the first frame away, if it is whole: its number and content."""
+    if len(data) < FRAME.size:
+        return None
+    size, number = FRAME.unpack_from(data)
+    end = FRAME.size + size
+    if len(data) < end:
+        return None
+    content = bytes(data[FRAME.size : end])
+    del data[:end]
+    return number, content
 
 
 def serve(descriptor: int, cache_dir: str) -> None:
@@ -87,7 +108,7 @@ def serve(descriptor: int, cache_dir: str) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # what a program was given does not end up in a file
     with (
         socket.socket(fileno=descriptor) as link,
-        JavaScript(cache_dir=Path(cache_dir), instances=1) as runtime,
+        JavaScript(cache_dir=Path(cache_dir), instances=1, compiles=False) as runtime,
         contextlib.suppress(ConnectionError),
     ):
         runtime.run("", {}, seed=0, now=0.0)  # the image is loaded
@@ -95,12 +116,10 @@ def serve(descriptor: int, cache_dir: str) -> None:
         waiting = bytearray()
         while data := link.recv(_READ):
             waiting += data
-            at = 0
-            for number, content, end in frames(waiting):
-                at = end
+            while (frame := take(waiting)) is not None:
+                number, content = frame
                 answer = _made(runtime, content)
                 link.sendall(FRAME.pack(len(answer), number) + answer)
-            del waiting[:at]
 
 
 def _made(runtime: JavaScript, content: bytes) -> bytes:
@@ -127,5 +146,7 @@ def _made(runtime: JavaScript, content: bytes) -> bytes:
             [[line.level, line.message] for line in error.logs],
         ]
         return b"e" + json.dumps(told).encode()
+    except Exception:  # noqa: BLE001 - whatever it is, others wait for their answers
+        return _ELSEWHERE
     noted = json.dumps([[line.level, line.message] for line in lines]).encode() if lines else b""
     return b"a" + noted + b"\0" + answer

@@ -70,6 +70,12 @@ class Evaluated:
     message: str = ""
 
 
+ERROR_CODES = frozenset(
+    ["syntax", "exception", "timeout", "memory_limit", "output_limit", "input", "not_json", "crashed", "not_installed"]
+)
+"""What `SandboxError.code` may be."""
+
+
 class SandboxError(Exception):
     """User code failed, or was stopped.
 
