@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from orchestrator_core import LanguageError
+from orchestrator_nodes_std import code
 from orchestrator_nodes_std.code import JavaScriptLanguage
 from orchestrator_nodes_std.sandbox import JavaScript, SandboxError
 
@@ -108,6 +109,20 @@ async def test_what_turns_out_to_be_long_is_stopped_at_its_limit_and_goes_to_thr
     for _ in range(50):
         assert await run(language, LOOPS, {"n": 1}) == 2
         assert threads[-1] != threading.get_ident()
+
+
+async def test_what_was_long_once_is_believed_again_after_many_more_brief_calls(
+    language: JavaScriptLanguage, threads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine can make anything look long."""
+    monkeypatch.setattr(code, "_DOUBT", 3)
+    await make_brief(language, threads, LOOPS, {"n": 1})
+    with pytest.raises(LanguageError):
+        await run(language, LOOPS, {"stop": True}, timeout=0.1)
+    for _ in range(8 * 3):
+        assert await run(language, LOOPS, {"n": 1}) == 2
+        assert threads[-1] != threading.get_ident()
+    await make_brief(language, threads, LOOPS, {"n": 1})
 
 
 async def test_a_limit_of_its_own_is_not_taken_for_that_of_the_moment(

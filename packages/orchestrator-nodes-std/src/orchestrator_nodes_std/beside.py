@@ -18,7 +18,7 @@ _log: Final = logging.getLogger(__name__)
 _WINDOW: Final = 0.1  # seconds over which calls are counted
 _FAST: Final = 200  # calls a second from which on it is worth while
 _TOGETHER: Final = (
-    0.3  # the share of calls that come with others in a pass of the event loop; alone, a call is quicker made here
+    0.3  # the share of them that come with others in a pass of the event loop: alone it is quicker made here
 )
 _IDLE: Final = 30.0  # seconds without so many, until the process ends
 _NEVER: Final = float("inf")
