@@ -156,6 +156,26 @@ async def test_a_failure_is_a_result_that_can_be_raised() -> None:
         result.raise_for_status()
 
 
+@pytest.mark.parametrize("pure", [True, False])
+async def test_whatever_suspends_somebody_else_goes_on(pure: bool) -> None:
+    """Each node waits for all others to have begun: twice, since who has suspended once may do so again."""
+    begun: dict[int, set[str]] = {1: set(), 2: set()}
+    all_there = {1: anyio.Event(), 2: anyio.Event()}
+
+    @node_type("meet", pure=pure)
+    async def meet(ctx: NodeContext, config: Nothing, input: Any) -> Any:
+        for stage in (1, 2):
+            begun[stage].add(ctx.node_id)
+            if len(begun[stage]) == 10:
+                all_there[stage].set()
+            await all_there[stage].wait()
+
+    async with Engine(node_types=[meet], discover=False) as e:
+        with anyio.fail_after(5):
+            result = await e.run(workflow(*({"id": f"n{number}", "type": "meet"} for number in range(10))))
+    assert result.status == "succeeded"
+
+
 async def test_many_slow_nodes_run_side_by_side_and_no_more_than_allowed() -> None:
     nodes = [{"id": f"n{i}", "type": "sleep", "config": {"seconds": 0.1}} for i in range(40)]
     async with engine() as e:

@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from conftest import emptied
 from orchestrator_server.errors import Conflict, Exists, NotFound, Unavailable
 from orchestrator_server.records import NewExecution, Tenant, Variable
-from orchestrator_server.sql import SqlStorage
+from orchestrator_server.sql import SqlStorage, writer
 from orchestrator_server.sql.hop import Threads
 from orchestrator_server.testing import Harness
 from orchestrator_server.testing.harness import ended, new, start, step
@@ -57,6 +57,26 @@ async def test_appends_that_come_together_share_a_commit(storage: SqlStorage):
         for number in range(32):
             group.start_soon(run, f"exe_{number}")
     assert len(commits) < 320 / 4, "320 appends by 32 executions take a few commits"
+
+
+async def test_a_group_of_any_size_that_fits_is_written_at_once(
+    storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is put by for the case that one of them does not fit, and no row of the statements' own is in the way."""
+
+    again: list[str] = []
+    monkeypatch.setattr(writer, "_in_savepoint", lambda *_: again.append("with care"))
+    store = await Harness(storage).tenant()
+    for size in (1, 2, 3, 5, 33, 70):
+        names = [f"exe_{size}_{number}" for number in range(size)]
+        await asyncio.gather(*(store.executions.create(new(name)) for name in names))
+        await asyncio.gather(*(store.journal.append("t", name, 1, 0, step(1)) for name in names))
+        await asyncio.gather(*(store.journal.append("t", name, 3, 0, [ended()]) for name in names))
+        for name in names:
+            row = await store.executions.get(name)
+            assert row is not None
+            assert (row.status, row.seq) == ("succeeded", 4)
+    assert not again
 
 
 async def test_an_append_is_acknowledged_after_its_commit(storage: SqlStorage, tmp_path: Path):
