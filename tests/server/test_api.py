@@ -348,6 +348,9 @@ async def test_tenants_and_keys_are_made_changed_and_removed(api: Api) -> None:
     assert (changed.json()["name"], changed.json()["limits"]) == ("B", made["limits"])
     key = await api.post("/tenants/beta/keys", {"role": "editor", "name": "ci"}, tenant=None, status=201)
     assert (await api.call("GET", "/workflows", token=key["credential"], tenant="beta")).status_code == 200
+    for seconds in (0, 3.8e16):  # a time that nobody could write
+        refused = await api.call("POST", "/tenants/beta/keys", {"expires_in": seconds}, tenant=None)
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_document")
     listed = await api.call("GET", "/tenants/beta/keys", tenant=None)
     assert [row["id"] for row in listed.json()["keys"]] == [key["id"]]
     assert key["credential"].partition(".")[2] not in listed.text

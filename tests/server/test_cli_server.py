@@ -117,6 +117,7 @@ def test_keys_are_made_shown_without_secret_and_revoked(run: Run) -> None:
     assert run("key", "create", "--tenant", "acme", "--operator")[0] == 2
     assert run("key", "create", "--tenant", "nobody")[0] == 2
     assert run("key", "create", "--operator", "--expires", "soon")[0] == 2
+    assert run("key", "create", "--operator", "--expires", "9999999d")[1].endswith("for 36525 days at most\n")
 
 
 @pytest.mark.usefixtures("database")

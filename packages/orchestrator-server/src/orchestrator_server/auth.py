@@ -40,6 +40,7 @@ ROLES: Final[tuple[Role, ...]] = get_args(Role)
 """From the least to the most: a viewer reads; an operator runs, cancels and signals executions; an editor changes workflows,
 variables, secrets and schedules; an admin gives out keys."""
 
+_LONGEST_LIFE = 36525 * 86400.0  # seconds; times far beyond it cannot be written
 _KEY_PREFIX = "key_"
 _LONGEST = 8192  # characters of a credential
 _KEPT = 10_000
@@ -136,6 +137,19 @@ def _role(word: object) -> Role | None:
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------
+
+
+def expiry(now: float, seconds: float | None) -> float | None:
+    """When what holds for so many seconds ends; ``None``: never.
+
+    Raises:
+        Invalid: It would hold for no time at all, or longer than a hundred years.
+    """
+    if seconds is None:
+        return None
+    if not 0 < seconds <= _LONGEST_LIFE:
+        raise Invalid("a key holds for more than nothing, and for 36525 days at most")
+    return now + seconds
 
 
 def new_key(

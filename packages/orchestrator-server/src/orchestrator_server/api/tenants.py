@@ -12,8 +12,8 @@ from orchestrator_core.types import Json
 from orchestrator_server.api.problems import Problem
 from orchestrator_server.api.shapes import LimitsBody, NewKeyRequest, RetentionBody, TenantChange, TenantRequest
 from orchestrator_server.api.table import Call, Reply
-from orchestrator_server.auth import new_key
-from orchestrator_server.errors import NotFound
+from orchestrator_server.auth import expiry, new_key
+from orchestrator_server.errors import Invalid, NotFound
 from orchestrator_server.realms import TenantSettings
 from orchestrator_server.records import Key, Limits, Retention, Tenant
 
@@ -94,7 +94,10 @@ async def create_key(call: Call) -> Reply:
     if not call.principal.has(request.role):
         raise Problem(403, "forbidden", f"a key cannot have more rights than yours: you have {call.principal.role}")
     now = await call.services.storage.now()
-    expires_at = None if request.expires_in is None else now + request.expires_in
+    try:
+        expires_at = expiry(now, request.expires_in)
+    except Invalid as error:
+        raise Problem(422, "invalid_document", f"$.expires_in: {error}") from None
     key, credential = new_key(tenant.id, request.role, name=request.name, now=now, expires_at=expires_at)
     await call.services.storage.keys.create(key)
     body = _key(key)

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from orchestrator_core.cli.text import Problem, say, say_json
 from orchestrator_core.codec import format_time, parse_duration
 from orchestrator_core.types import Json
-from orchestrator_server.auth import new_key
+from orchestrator_server.auth import expiry, new_key
 from orchestrator_server.cli.database import where, with_storage
 from orchestrator_server.cli.output import as_json_option, show_rows
 from orchestrator_server.errors import NotFound
@@ -74,9 +74,7 @@ def key_create(
         if owner is not None and await storage.tenants.get(owner) is None:
             raise NotFound(f"there is no tenant {owner!r} in this database: orchestrator tenant create {owner}")
         now = await storage.now()
-        made, credential = new_key(
-            owner, role, name=name, now=now, expires_at=None if seconds is None else now + seconds
-        )
+        made, credential = new_key(owner, role, name=name, now=now, expires_at=expiry(now, seconds))
         await storage.keys.create(made)
         return made.id, credential
 
