@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -12,11 +13,11 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
-import anyio.abc
 import psycopg
 import pytest
 from engine_room import document, node, save, until
@@ -345,45 +346,63 @@ class Wire:
         self.silent = False
         self.losing = False
         self.lost = 0
+        self._connections: set[asyncio.Task[Any]] = set()
 
     @contextlib.asynccontextmanager
     async def url(self, direct: str) -> AsyncIterator[str]:
-        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-        port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        async with listener, anyio.create_task_group() as group:
-            group.start_soon(listener.serve, self._serve)
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        try:
             yield f"{direct.partition('@')[0]}@127.0.0.1:{port}/{direct.partition('@/')[2].partition('?')[0]}"
-            group.cancel_scope.cancel()
+        finally:
+            server.close()
+            await _ended(self._connections)
 
-    async def _serve(self, client: anyio.abc.ByteStream) -> None:
-        async with client, await anyio.connect_unix(self._address) as server, anyio.create_task_group() as group:
+    async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        connection = asyncio.current_task()
+        assert connection is not None
+        self._connections.add(connection)
+        with contextlib.suppress(ConnectionError):
+            server, to_server = await asyncio.open_unix_connection(self._address)
             cut: list[bool] = []
-            group.start_soon(self._pump, client, server, group.cancel_scope, cut, True)
-            group.start_soon(self._pump, server, client, group.cancel_scope, cut, False)
+            pumps = {
+                asyncio.ensure_future(self._pump(client, to_server, cut, True)),
+                asyncio.ensure_future(self._pump(server, to_client, cut, False)),
+            }
+            try:
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await _ended(pumps)
+                to_server.close()
+        to_client.close()
+        self._connections.discard(connection)
 
     async def _pump(
-        self,
-        source: anyio.abc.ByteStream,
-        target: anyio.abc.ByteStream,
-        scope: anyio.CancelScope,
-        cut: list[bool],
-        asks: bool,
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, cut: list[bool], asks: bool
     ) -> None:
-        with contextlib.suppress(anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
-            while True:
-                data = await source.receive()
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(1 << 16):
                 while self.silent:
-                    await anyio.sleep(0.05)
-                if asks and self.losing and b"COMMIT" in data:
+                    await asyncio.sleep(0.05)
+                losing = asks and self.losing and b"COMMIT" in data
+                if losing:
                     self.losing = False
                     self.lost += 1
                     cut.append(True)  # what is answered goes nowhere from here on
-                    await target.send(data)
-                    await anyio.sleep(0.1)
-                    break
-                if not cut:
-                    await target.send(data)
-        scope.cancel()
+                if losing or not cut:
+                    target.write(data)
+                    await target.drain()
+                if losing:
+                    await asyncio.sleep(0.1)
+                    return
+
+
+async def _ended(tasks: Collection[asyncio.Future[Any]]) -> None:
+    going = [task for task in tasks if not task.done()]
+    for task in going:
+        task.cancel()
+    if going:
+        await asyncio.wait(going)
 
 
 async def test_an_answer_to_a_commit_that_is_lost_changes_nothing(tmp_path: Path, postgres: Postgres) -> None:

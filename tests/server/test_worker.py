@@ -369,6 +369,35 @@ async def test_a_child_runs_under_its_parents_fence_and_gets_its_messages(storag
         assert await ended(store, child_id) == "succeeded"
 
 
+async def test_what_was_opened_when_the_database_went_away_does_not_stand_in_its_own_way(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its events were read and it was resumed; then its messages could not be read."""
+    monkeypatch.setattr("orchestrator_server.worker._LONGEST", 0.05)
+    store = await tenant(storage)
+    await save(store, WAITS)
+    inbox: Any = type(store.inbox)
+    real, failures = inbox.messages, 1
+
+    async def flaky(self: Any, name: str) -> Any:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise Unavailable("the database does not answer")
+        return await real(self, name)
+
+    async with room(storage) as here:
+        handle = await here.worker.execute("ann", "waits")
+        await until(lambda: _is(store, handle.id, "waiting"))
+        monkeypatch.setattr(inbox, "messages", flaky)
+        assert await store.inbox.post(handle.id, Message("s1", "signal", "ask", "yes", {"by": "ann"}))
+        assert await ended(store, handle.id) == "succeeded"
+        assert failures == 0
+        row = await store.executions.get(handle.id)
+        assert row is not None
+        assert row.fence < 10, "it is not claimed again and again in vain"
+
+
 async def test_a_child_that_cannot_be_written_does_not_leave_its_parent_waiting(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

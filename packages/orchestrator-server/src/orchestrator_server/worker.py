@@ -274,7 +274,11 @@ class Worker:
         try:
             opened = await self._open(held)
         except Exception as error:  # noqa: BLE001 - others go on; this one is tried again, and quarantined in the end
-            if self._drop(held):
+            if held.driver is not None:
+                held.driver.stop(
+                    error
+                )  # it would stand in the way of whoever goes on with it; it is put away when it has ended
+            elif self._drop(held):
                 await self._release_failed(held, error)
         finally:
             if not opened:
