@@ -362,20 +362,20 @@ class Wire:
         connection = asyncio.current_task()
         assert connection is not None
         self._connections.add(connection)
-        with contextlib.suppress(ConnectionError):
+        ends, pumps = [to_client], set()
+        try:
             server, to_server = await asyncio.open_unix_connection(self._address)
+            ends.append(to_server)
             cut: list[bool] = []
-            pumps = {
-                asyncio.ensure_future(self._pump(client, to_server, cut, True)),
-                asyncio.ensure_future(self._pump(server, to_client, cut, False)),
-            }
-            try:
-                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                await _ended(pumps)
-                to_server.close()
-        to_client.close()
-        self._connections.discard(connection)
+            pumps.add(asyncio.ensure_future(self._pump(client, to_server, cut, True)))
+            pumps.add(asyncio.ensure_future(self._pump(server, to_client, cut, False)))
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _ended(pumps)
+            for end in ends:
+                end.transport.abort()
+            await asyncio.sleep(0)  # they close in the next pass
+            self._connections.discard(connection)
 
     async def _pump(
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, cut: list[bool], asks: bool
