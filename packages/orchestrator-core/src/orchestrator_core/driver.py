@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import anyio
@@ -385,7 +385,7 @@ class Driver:
         """A timer of this execution came due."""
         self.engine.put(self, TimerFired(max(self.now(), due), path, kind))
 
-    def perform(self, job: Any, scope: anyio.CancelScope) -> Coroutine[Any, Any, None]:
+    def perform(self, job: Any, scope: anyio.CancelScope) -> Awaitable[None]:
         """Do one job in a worker whose scope is given: a command, an event to take in, or :data:`WRITE`."""
         return self._attempt(job, scope) if type(job) is RunAttempt else self._perform_other(job, scope)
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-import types
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -374,8 +373,10 @@ class Engine(Realm):
                         del unwritten[driver]
                     else:
                         break
+                    if (ready or unwritten) and not self._coming and self._open:
+                        self.wake()  # should this job suspend, somebody else goes on
                     try:
-                        await _noticing(driver.perform(job, scope), self.wake)  # somebody else goes on meanwhile
+                        await driver.perform(job, scope)
                     except Exception as error:  # noqa: BLE001 - it ends this execution; the worker has others to serve
                         driver.stop(error)
                     driver = None
@@ -452,26 +453,6 @@ class Engine(Realm):
                 driver.timer_fired(path, kind, due)
                 self.wake()
             await anyio.lowlevel.checkpoint()
-
-
-@types.coroutine
-def _noticing(work: Coroutine[Any, Any, None], suspends: Callable[[], None]) -> Generator[Any, Any, None]:
-    """Await ``work``; whenever it suspends, call ``suspends`` first. Otherwise as ``yield from``, written out (PEP 380)."""
-    try:
-        trap = work.send(None)
-        while True:
-            suspends()
-            try:
-                answer = yield trap
-            except GeneratorExit:
-                work.close()
-                raise
-            except BaseException as error:  # noqa: BLE001 - it is thrown into what is awaited
-                trap = work.throw(error)
-            else:
-                trap = work.send(answer)
-    except StopIteration:
-        return
 
 
 async def _await(work: Coroutine[Any, Any, None]) -> None:
