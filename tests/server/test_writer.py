@@ -418,7 +418,7 @@ async def test_who_listens_ends_at_once(postgresql_url: Url):
         group.cancel_scope.cancel()
     began = time.monotonic()
     await storage.aclose()
-    assert time.monotonic() - began < 0.5, "it does not wait until it looks again"
+    assert time.monotonic() - began < 10, "it does not wait for a bell that nobody rings"
 
 
 async def test_two_processes_share_a_queue(postgresql_url: Url):
