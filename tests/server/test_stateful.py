@@ -21,7 +21,7 @@ from orchestrator_server.memory import MemoryStorage
 from orchestrator_server.records import Claim, ExecutionQuery, Message, NewExecution, Tenant
 from orchestrator_server.sql import SqlStorage
 from orchestrator_server.storage import Storage, TenantStore
-from orchestrator_server.testing.harness import ended, start, step
+from orchestrator_server.testing.harness import ended, record, start, step
 
 TENANTS = ("acme", "Acme")
 tenants = st.sampled_from(TENANTS)
@@ -130,7 +130,7 @@ class Histories(RuleBasedStateMachine):
     @rule(tenant=tenants, name=names, seq=seqs, fence=st.integers(0, 4), batch=batches)
     def append(self, tenant, name, seq, fence, batch):
         batch = [EVENTS[event] for event in batch]
-        self.of(tenant, lambda store: store.journal.append(tenant, name, seq, fence, batch, nodes=["n"]))
+        self.of(tenant, lambda store: store.journal.append(tenant, name, seq, fence, batch, nodes=[record()]))
 
     @rule(tenant=tenants, name=names, batch=batches)
     def append_rightly(self, tenant, name, batch):

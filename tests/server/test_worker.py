@@ -14,10 +14,20 @@ import anyio
 import pytest
 from engine_room import LONG, document, ended, node, room, save, storages, tenant, until
 
-from orchestrator_core.events import AttemptStarted, ExecutionEnded, ExecutionStarted
+from orchestrator_core.events import AttemptStarted, CancelRequested, ExecutionEnded, ExecutionStarted
+from orchestrator_core.types import ExecutionStatus
 from orchestrator_server.errors import Conflict, NotFound, Unavailable
+from orchestrator_server.handles import Follower, Handle
 from orchestrator_server.realms import Realms
-from orchestrator_server.records import POISON_CLAIMS, POISONED, ExecutionQuery, Message, NewExecution, new_execution_id
+from orchestrator_server.records import (
+    POISON_CLAIMS,
+    POISONED,
+    Created,
+    ExecutionQuery,
+    Message,
+    NewExecution,
+    new_execution_id,
+)
 from orchestrator_server.storage import Storage, TenantStore
 
 pytestmark = pytest.mark.anyio
@@ -63,6 +73,31 @@ async def test_execute_runs_here_and_the_store_has_it(storage: Storage) -> None:
         assert row is not None
         assert (row.status, row.worker, row.version) == ("succeeded", None, 1)
         await until(lambda: here.worker.holds == 0)
+
+
+async def test_an_end_that_was_not_committed_is_not_told(storage: Storage) -> None:
+    """Pure nodes run ahead of what is committed: a driver that is fenced off may have seen an end that never was."""
+    store = await tenant(storage)
+    workflow = await save(store, QUICK)
+    name = await accept(store, workflow)
+    claim = (await storage.queue.claim("another", 1, LONG))[0]
+    (event,) = await store.journal.read("ann", name)
+    assert isinstance(event, ExecutionStarted)
+    theirs = ExecutionEnded(time.time(), ExecutionStatus.SUCCEEDED, "theirs")
+    await store.journal.append("ann", name, 1, claim.fence, [theirs])
+    async with room(storage, work=False) as here:
+        realm = await here.realms.for_execution("ann", workflow)
+        driver = realm.driver(workflow, event, 1)
+        driver.machine.receive(event)
+        driver.machine.receive(CancelRequested(driver.now(), ""))
+        assert driver.machine.ended is not None
+        driver.stop(Conflict("another worker has taken over"))
+    follower = Follower(1, ())
+    follower.driver, follower.away = driver, True
+    row = await store.executions.get(name)
+    assert row is not None
+    answer = await Handle(Created(row, False), store, follower, lambda: True).wait(LONG)
+    assert (answer.kind, answer.result) == ("ended", None), "the store has it"
 
 
 async def test_every_event_that_is_followed_is_in_the_journal(storage: Storage) -> None:

@@ -18,12 +18,13 @@ from sqlalchemy import event
 from sqlalchemy.engine import make_url
 
 from conftest import emptied
+from orchestrator_core.results import node_io_to_json
 from orchestrator_server.errors import Conflict, Exists, NotFound, Unavailable
 from orchestrator_server.records import NewExecution, Tenant, Variable
 from orchestrator_server.sql import SqlStorage, writer
 from orchestrator_server.sql.hop import Threads
 from orchestrator_server.testing import Harness
-from orchestrator_server.testing.harness import ended, new, start, step
+from orchestrator_server.testing.harness import ended, new, record, start, step
 
 pytestmark = pytest.mark.anyio
 Url = Callable[[str], str]
@@ -228,12 +229,12 @@ async def test_a_reply_that_was_lost_is_no_conflict(storage: SqlStorage, monkeyp
         return answers
 
     monkeypatch.setattr(lane, "commit", lossy)
-    await store.journal.append("t", "exe_a", 1, 0, [*step(1), ended()], nodes=[{"path": "n1"}])
+    await store.journal.append("t", "exe_a", 1, 0, [*step(1), ended()], nodes=[record()])
     assert len(calls) == 2
     assert len(await store.journal.read("t", "exe_a")) == 4
     outcome = await store.executions.outcome("exe_a")
     assert outcome is not None
-    assert outcome.nodes == ({"path": "n1"},)
+    assert outcome.nodes == (node_io_to_json(record()),)
 
 
 async def test_a_caller_that_was_cancelled_harms_nobody(storage: SqlStorage):

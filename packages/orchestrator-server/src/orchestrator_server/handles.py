@@ -160,7 +160,8 @@ class Handle:
             return Answer("responded", response=seen.response)
         if seen.ended is not None:
             driver = seen.driver
-            here = driver is not None and driver.machine.ended is not None
+            # A driver that was stopped may have seen an end that nobody committed: pure nodes run ahead.
+            here = driver is not None and driver.done and driver.failure is None
             return Answer("ended", driver.machine.result() if driver is not None and here else None)
         if respond and not seen.open:
             return Answer("no_response")

@@ -30,8 +30,7 @@ from orchestrator_core.machine import Machine
 from orchestrator_core.nodes import ApprovalAnswer
 from orchestrator_core.policies import check_capabilities
 from orchestrator_core.realm import Realm
-from orchestrator_core.results import node_io_to_json
-from orchestrator_core.types import Json, Pins
+from orchestrator_core.types import Json, NodeIO, Pins
 from orchestrator_server.approvals import Approval, ApprovalLinks
 from orchestrator_server.errors import Invalid, NotFound, StorageFull
 from orchestrator_server.metrics import Metrics
@@ -48,7 +47,7 @@ _FRESH: Final = 2.0  # seconds for which what was read of a tenant is believed
 _WORKFLOWS: Final = 256  # versions that are kept for each tenant
 _REALMS: Final = 64  # sets of pinned versions that are kept for each tenant
 
-Accept = Callable[[Sequence[Event], Sequence[Json] | None], Awaitable[None]]
+Accept = Callable[[Sequence[Event], Sequence[NodeIO] | None], Awaitable[None]]
 Still = Callable[[Execution, float | None], None]
 Committed = Callable[[str, str, int, Sequence[Event]], None]
 
@@ -577,9 +576,9 @@ class _ServedJournal:
         new = driver if driver is root and not expected_seq and isinstance(driver, ServedDriver) else None
         if new is not None and new.accept is None and batch and isinstance(batch[0], ExecutionStarted):
             first, events = 1, batch[1:]
-        nodes: list[Json] | None = None
+        nodes: Sequence[NodeIO] | None = None
         if driver is not None and batch and isinstance(batch[-1], ExecutionEnded):
-            nodes = [node_io_to_json(record) for record in driver.machine.node_ios()]
+            nodes = driver.machine.node_ios()
         try:
             if new is not None and new.accept is not None:
                 await new.accept(batch, nodes)

@@ -12,13 +12,13 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
 
 from orchestrator_core.events import Event, ExecutionStarted
-from orchestrator_core.types import Failure, Json
+from orchestrator_core.types import Failure, Json, NodeIO
 from orchestrator_server.errors import Invalid
 
 __all__ = [
@@ -344,7 +344,7 @@ class NewExecution:
     Args:
         event: Its first event; the execution's id, workflow and version stand in it.
         events: What has come of it already: it may run before it is accepted, as long as nobody outside can tell.
-        nodes: The node records as JSON, where those events end it.
+        nodes: The node records, where those events end it.
         idempotency_key: The same key again gives the execution that is there.
         fingerprint: What the key was given for (a hash of the request): shown to whoever comes with the same key.
         due_in: Seconds until a worker may claim it.
@@ -354,7 +354,7 @@ class NewExecution:
 
     event: ExecutionStarted
     events: tuple[Event, ...] = attrs.field(default=(), kw_only=True)
-    nodes: tuple[Any, ...] | None = attrs.field(default=None, kw_only=True)
+    nodes: Sequence[NodeIO] | None = attrs.field(default=None, kw_only=True)
     idempotency_key: str | None = None
     fingerprint: str = ""
     due_in: float = 0.0

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from orchestrator_core.events import Event
 from orchestrator_core.journal import Journal
-from orchestrator_core.types import Json
+from orchestrator_core.types import Json, NodeIO
 from orchestrator_server.records import (
     Backlog,
     Blob,
@@ -349,11 +349,11 @@ class StoreJournal(Journal, Protocol):
         fence: int,
         batch: Sequence[Event],
         *,
-        nodes: Sequence[Json] | None = None,
+        nodes: Sequence[NodeIO] | None = None,
     ) -> None:
         """See :meth:`~orchestrator_core.Journal.append`.
 
-        ``nodes`` are the node records as JSON, kept with an execution that ends.
+        ``nodes`` are the node records, kept as JSON with an execution that ends.
         """
         ...
 

@@ -22,7 +22,7 @@ from orchestrator_core.driver import Driver
 from orchestrator_core.errors import IllegalEvent, OrchestratorError
 from orchestrator_core.events import Event, ExecutionEnded, ExecutionStarted
 from orchestrator_core.results import failure_to_json
-from orchestrator_core.types import ExecutionStatus, Json, Pins
+from orchestrator_core.types import ExecutionStatus, Json, NodeIO, Pins
 from orchestrator_server.error_workflows import ErrorWorkflows
 from orchestrator_server.errors import Conflict, NotFound, Unavailable
 from orchestrator_server.handles import Follower, Handle, responders
@@ -566,10 +566,9 @@ class Worker:
         claim = Claim(store.tenant, event.execution_id, event.workflow, event.version, self.name, 1, 1, 1, 0.0)
         held = _Held(claim, float("inf"), arrival=arrival, ready=True)
 
-        async def accept(batch: Sequence[Event], nodes: Sequence[Json] | None) -> None:
+        async def accept(batch: Sequence[Event], nodes: Sequence[NodeIO] | None) -> None:
             began = time.monotonic()
-            records = None if nodes is None else tuple(nodes)
-            given = attrs.evolve(new, events=tuple(batch[1:]), nodes=records, worker=self.name, lease=self._lease)
+            given = attrs.evolve(new, events=tuple(batch[1:]), nodes=nodes, worker=self.name, lease=self._lease)
             created = await store.executions.create(given)
             if created.claim is not None:
                 held.claim, held.until = created.claim, began + self._lease

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 
 import attrs
 
-from orchestrator_core.events import Event, ExecutionEnded, ExecutionStarted
-from orchestrator_core.types import Json
+from orchestrator_core.events import Event, ExecutionStarted
+from orchestrator_core.types import NodeIO
 from orchestrator_server import wire
 from orchestrator_server.cursors import cursor_of, place_of
 from orchestrator_server.errors import Conflict, Exists, ForeignTenant, NotFound
@@ -108,7 +108,7 @@ def create(bound: Bound, new: NewExecution) -> Created:
         return Created(data.executions[execution_id].row, execution_id == event.execution_id, fingerprint)
     known = data.executions.get(event.execution_id)
     batch = [event, *new.events]
-    encoded = wire.encode_events(batch)
+    encoded = wire.encode_events(batch, new.nodes)
     texts = [wire.to_text(wire.event_to_json(one)) for one in batch]
     if known is not None:
         if known.events[: len(texts)] != texts:
@@ -131,8 +131,7 @@ def create(bound: Bound, new: NewExecution) -> Created:
         wake_at=now + (new.lease if held else new.due_in),
     )
     execution = data.executions[row.id] = Execution(row, texts)
-    if encoded.ended is not None:
-        _end(execution, encoded.ended, new.nodes)
+    _end(execution, encoded)
     if key is not None:
         data.keys[key] = (row.id, new.fingerprint)
     claim = None
@@ -142,7 +141,11 @@ def create(bound: Bound, new: NewExecution) -> Created:
     return Created(execution.row, True, new.fingerprint, claim)
 
 
-def _end(execution: Execution, ended: ExecutionEnded, nodes: Sequence[Json] | None) -> None:
+def _end(execution: Execution, encoded: wire.Encoded) -> None:
+    """End it, where the events do."""
+    ended, outcome = encoded.ended, encoded.outcome
+    if ended is None or outcome is None:
+        return
     execution.row = attrs.evolve(
         execution.row,
         status=ended.status.value,
@@ -152,7 +155,7 @@ def _end(execution: Execution, ended: ExecutionEnded, nodes: Sequence[Json] | No
         wake_at=None,
     )
     execution.inbox.clear()
-    execution.outcome = wire.decode_outcome(wire.encode_outcome(ended, nodes).whole, None, lambda _: {})
+    execution.outcome = wire.decode_outcome(outcome.whole, None, lambda _: {})
 
 
 class MemoryJournal(Part):
@@ -170,12 +173,12 @@ class MemoryJournal(Part):
         fence: int,
         batch: Sequence[Event],
         *,
-        nodes: Sequence[Json] | None = None,
+        nodes: Sequence[NodeIO] | None = None,
     ) -> None:
         self._check(tenant)
         data = self._bound.data
         execution = data.executions.get(check_execution_id(execution_id))
-        encoded = wire.encode_events(batch)
+        encoded = wire.encode_events(batch, nodes)
         texts = [wire.to_text(wire.event_to_json(event)) for event in batch]
         if execution is None:
             if expected_seq or not batch or not isinstance(batch[0], ExecutionStarted):
@@ -200,8 +203,7 @@ class MemoryJournal(Part):
         for message in [m for m in execution.inbox.values() if m.kind == "cancel" and m.path in encoded.cancels]:
             del execution.inbox[message.id]
         execution.row = row
-        if encoded.ended is not None:
-            _end(execution, encoded.ended, nodes)
+        _end(execution, encoded)
 
     async def read(self, tenant: str, execution_id: str, after: int = 0) -> Sequence[Event]:
         self._check(tenant)

@@ -119,11 +119,9 @@ class Database:
         with translated(), self._begin(scope, write=True) as connection:
             return work(connection)
 
-    async def accept(
-        self, scope: Scope, new: NewExecution, encoded: wire.Encoded, outcome: wire.Text | None
-    ) -> Created:
+    async def accept(self, scope: Scope, new: NewExecution, encoded: wire.Encoded) -> Created:
         """Accept an execution: on SQLite together with others, through the writer."""
-        job = Accept(scope, new, encoded, outcome, Reply())
+        job = Accept(scope, new, encoded, Reply())
         if not self.is_sqlite:
             return await self._threads.run(lambda: self.write_now(scope, job.run))
         self._lane(scope.tenant).submit(job)

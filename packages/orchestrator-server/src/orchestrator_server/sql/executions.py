@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from orchestrator_core.events import Event, ExecutionStarted
-from orchestrator_core.types import Json
+from orchestrator_core.types import NodeIO
 from orchestrator_server import wire
 from orchestrator_server.cursors import cursor_of, place_of
 from orchestrator_server.errors import ForeignTenant, NotFound
@@ -58,9 +58,8 @@ class Executions:
 
     async def create(self, new: NewExecution) -> Created:
         check_new(new)
-        encoded = wire.encode_events([new.event, *new.events])
-        outcome = wire.encode_outcome(encoded.ended, new.nodes) if encoded.ended is not None else None
-        created = await self._bound.home.database.accept(self._bound.scope, new, encoded, outcome)
+        encoded = wire.encode_events([new.event, *new.events], new.nodes)
+        created = await self._bound.home.database.accept(self._bound.scope, new, encoded)
         if created.new and created.claim is None and encoded.ended is None:
             self._bound.ring()
         return created
@@ -174,16 +173,14 @@ class SqlJournal:
         fence: int,
         batch: Sequence[Event],
         *,
-        nodes: Sequence[Json] | None = None,
+        nodes: Sequence[NodeIO] | None = None,
     ) -> None:
         self._check(tenant, execution_id)
         # Encoded here, in the event loop's thread: the writer's is busy with the disk, and a group waits for it.
-        encoded = wire.encode_events(batch)
-        ended = encoded.ended
+        encoded = wire.encode_events(batch, nodes)
         first = batch[0] if batch else None
         start = first if not expected_seq and isinstance(first, ExecutionStarted) else None
-        outcome = wire.encode_outcome(ended, nodes) if ended is not None else None
-        job = Append(self._bound.scope, execution_id, expected_seq, fence, encoded, start, outcome, Reply())
+        job = Append(self._bound.scope, execution_id, expected_seq, fence, encoded, start, Reply())
         await self._bound.home.database.append(job)
 
     async def read(self, tenant: str, execution_id: str, after: int = 0) -> Sequence[Event]:

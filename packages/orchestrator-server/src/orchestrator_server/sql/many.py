@@ -54,10 +54,8 @@ def move(cursor: sqlite3.Cursor, jobs: Sequence[Appended]) -> bool:
     going: list[Row] = []
     ending: list[Row] = []
     for job in jobs:
-        ended, weight = job.encoded.ended, job.encoded.text.weight
-        if job.outcome is not None:
-            weight += job.outcome.weight
-        moved = (*job.key, job.encoded.count, job.fence, job.expected, weight)
+        ended = job.encoded.ended
+        moved = (*job.key, job.encoded.count, job.fence, job.expected, job.encoded.weight)
         if ended is None:
             going.append(moved)
         else:

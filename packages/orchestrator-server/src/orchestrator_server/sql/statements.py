@@ -84,8 +84,6 @@ class Appended(Protocol):
     def encoded(self) -> wire.Encoded: ...
     @property
     def start(self) -> ExecutionStarted | None: ...
-    @property
-    def outcome(self) -> wire.Text | None: ...
 
 
 def insert(connection: Connection, table: sa.Table) -> Any:
@@ -226,11 +224,11 @@ def finish(connection: Connection, job: Appended) -> None:
     if ended is None:
         return
     mine = (executions.c.tenant == tenant, executions.c.id == execution)
-    weight = job.outcome.weight if job.outcome is not None else 0
+    weight = job.encoded.outcome.weight if job.encoded.outcome is not None else 0
     values = {**_ended(ended), "worker": None, "wake_at": None, "size": executions.c.size + weight}
     connection.execute(sa.update(executions).where(*mine).values(values))
     connection.execute(sa.delete(inbox).where(inbox.c.tenant == tenant, inbox.c.execution == execution))
-    store_outcome(connection, tenant, execution, job.outcome)
+    store_outcome(connection, tenant, execution, job.encoded.outcome)
 
 
 def _ended(event: ExecutionEnded) -> dict[str, Any]:
@@ -262,7 +260,7 @@ def extras(connection: Connection, job: Appended) -> None:
         connection.execute(sa.delete(inbox).where(*mine, *found))
 
 
-def row_of(tenant: str, new: NewExecution, encoded: wire.Encoded, outcome: wire.Text | None) -> dict[str, Any]:
+def row_of(tenant: str, new: NewExecution, encoded: wire.Encoded) -> dict[str, Any]:
     """The row of a new execution, but for when it is due."""
     event, ended = new.event, encoded.ended
     held = new.worker is not None
@@ -282,7 +280,7 @@ def row_of(tenant: str, new: NewExecution, encoded: wire.Encoded, outcome: wire.
         "worker": new.worker,
         "wake_at": None,
         "queued": True,
-        "size": encoded.text.weight + (outcome.weight if outcome is not None else 0),
+        "size": encoded.weight,
     }
     return row if ended is None else {**row, **_ended(ended), "worker": None}
 
@@ -303,9 +301,7 @@ def created_of(tenant: str, new: NewExecution, row: ExecutionRow) -> Created:
     return Created(row, True, new.fingerprint, claim)
 
 
-def create(
-    connection: Connection, tenant: str, new: NewExecution, encoded: wire.Encoded, outcome: wire.Text | None = None
-) -> Created:
+def create(connection: Connection, tenant: str, new: NewExecution, encoded: wire.Encoded) -> Created:
     """Accept an execution: its row, its first events, its idempotency key; and its outcome, where it has ended already.
 
     Raises:
@@ -322,7 +318,7 @@ def create(
         made = connection.execute(insert(connection, idempotency).values(given).on_conflict_do_nothing())
         if made.rowcount != 1:
             return _known(connection, tenant, new.idempotency_key, execution_id)
-    values, seconds = row_of(tenant, new, encoded, outcome), wakes_in(new, encoded)
+    values, seconds = row_of(tenant, new, encoded), wakes_in(new, encoded)
     if seconds is not None:
         values["wake_at"] = now() + seconds
     statement = insert(connection, executions).values(values).on_conflict_do_nothing()
@@ -333,7 +329,7 @@ def create(
     first = (tenant, execution_id, 0, encoded.count, 0, text.data, text.refs)
     connection.execute(sa.insert(journal).values(dict(zip(JOURNAL_COLUMNS, first, strict=True))))
     store_large(connection, tenant, execution_id, text)
-    store_outcome(connection, tenant, execution_id, outcome)
+    store_outcome(connection, tenant, execution_id, encoded.outcome)
     return created_of(tenant, new, execution_row(row))
 
 

@@ -59,7 +59,6 @@ class Append:
     fence: int
     encoded: wire.Encoded
     start: ExecutionStarted | None  # the batch begins an execution that nobody has created
-    outcome: wire.Text | None
     reply: Reply
 
     @property
@@ -70,14 +69,13 @@ class Append:
     @property
     def size(self) -> int:
         """Characters that it brings."""
-        return self.encoded.text.size + (self.outcome.size if self.outcome is not None else 0)
+        return self.encoded.size
 
     @property
     def plain(self) -> bool:
         """Whether it is nothing but events, and perhaps an outcome."""
         encoded = self.encoded
-        large = encoded.text.large or (self.outcome is not None and self.outcome.large)
-        return not (large or encoded.signals or encoded.cancels)
+        return not (encoded.large or encoded.signals or encoded.cancels)
 
 
 @attrs.define(eq=False)
@@ -87,22 +85,21 @@ class Accept:
     scope: ScopeLike
     new: NewExecution
     encoded: wire.Encoded
-    outcome: wire.Text | None
     reply: Reply
 
     @property
     def size(self) -> int:
         """Characters that it brings."""
-        return self.encoded.text.size + (self.outcome.size if self.outcome is not None else 0)
+        return self.encoded.size
 
     @property
     def plain(self) -> bool:
         """Whether it brings nothing large."""
-        return not (self.encoded.text.large or (self.outcome is not None and self.outcome.large))
+        return not self.encoded.large
 
     def run(self, connection: Connection) -> Created:
         """Accept it by itself."""
-        return statements.create(connection, self.scope.tenant, self.new, self.encoded, self.outcome)
+        return statements.create(connection, self.scope.tenant, self.new, self.encoded)
 
 
 @attrs.define(eq=False)
@@ -375,13 +372,13 @@ def _append(connection: Connection, cursor: sqlite3.Cursor, appends: Sequence[Ap
         return [item for job in appends for item in _append(connection, cursor, [job], whole)]
     many.store_events(cursor, [_row(job) for job in appends if job.encoded.count])
     plain = [job for job in appends if job.plain]
-    many.store_outcomes(cursor, [(*job.key, *_text(job.outcome)) for job in plain if job.outcome is not None])
+    many.store_outcomes(cursor, _outcomes((job.key, job.encoded) for job in plain))
     for job in appends:
         if begun:
             statements.finish(connection, job)
         if not job.plain:
             statements.extras(connection, job)
-            statements.store_outcome(connection, *job.key, job.outcome)
+            statements.store_outcome(connection, *job.key, job.encoded.outcome)
     return [(job.reply, None, None) for job in appends]
 
 
@@ -389,7 +386,7 @@ def _accept(connection: Connection, cursor: sqlite3.Cursor, accepts: Sequence[Ac
     """Accept executions: all together where all of them are new and small, else each on its own."""
     plain = [job for job in accepts if job.plain]
     answers: list[Answer] = []
-    rows = [statements.row_of(job.scope.tenant, job.new, job.encoded, job.outcome) for job in plain]
+    rows = [statements.row_of(job.scope.tenant, job.new, job.encoded) for job in plain]
     wakes = [statements.wakes_in(job.new, job.encoded) for job in plain]
     # What has ended already never wakes: the database's clock is asked only for the others.
     time: float = cursor.execute(_NOW).fetchone()[0] if any(seconds is not None for seconds in wakes) else 0.0
@@ -403,10 +400,8 @@ def _accept(connection: Connection, cursor: sqlite3.Cursor, accepts: Sequence[Ac
 
     if plain and whole(cursor, store):
         many.store_events(cursor, [_first_row(job) for job in plain])
-        ended = [(job, job.outcome) for job in plain if job.outcome is not None]
-        many.store_outcomes(
-            cursor, [(job.scope.tenant, job.new.event.execution_id, *_text(outcome)) for job, outcome in ended]
-        )
+        names = [(job.scope.tenant, job.new.event.execution_id) for job in plain]
+        many.store_outcomes(cursor, _outcomes(zip(names, [job.encoded for job in plain], strict=True)))
         for job, row in zip(plain, rows, strict=True):
             shown = ExecutionRow(**{name: row[name] for name in statements.FIELDS})
             answers.append((job.reply, statements.created_of(job.scope.tenant, job.new, shown), None))
@@ -438,6 +433,11 @@ def _in_savepoint(cursor: sqlite3.Cursor, work: Callable[[], bool]) -> bool:
             cursor.execute("ROLLBACK TO whole")
         cursor.execute("RELEASE whole")
     return stays
+
+
+def _outcomes(ended: Iterable[tuple[tuple[str, str], wire.Encoded]]) -> list[Any]:
+    """The rows of ``outcomes`` of those that have ended; each is named by tenant and execution."""
+    return [(*name, *_text(encoded.outcome)) for name, encoded in ended if encoded.outcome is not None]
 
 
 def _text(text: wire.Text) -> tuple[str, str | None]:

@@ -9,10 +9,21 @@ from typing import Any
 import anyio
 import attrs
 
-from orchestrator_core.types import Json
+from orchestrator_core.results import node_io_to_json
 from orchestrator_server.errors import Exists
 from orchestrator_server.records import NewExecution, Outcome
-from orchestrator_server.testing.harness import EVERYTHING, LEASE, Harness, ended, new, refused, row_of, start, step
+from orchestrator_server.testing.harness import (
+    EVERYTHING,
+    LEASE,
+    Harness,
+    ended,
+    new,
+    record,
+    refused,
+    row_of,
+    start,
+    step,
+)
 
 __all__ = ["CONTRACTS"]
 
@@ -83,14 +94,14 @@ async def what_came_before_is_accepted_too(h: Harness) -> None:
     assert list(await store.journal.read("t", "exe_a")) == [start("exe_a"), *step(1)]
     await store.journal.append("t", "exe_a", 3, 1, step(2))
     over = [*step(1, value="x" * 300_000), ended(output={"n": 1})]
-    nodes: tuple[Json, ...] = ({"path": "n1"},)
+    nodes = (record({"n": 1}),)
     for name, key in (("exe_b", None), ("exe_c", "k")):
         given = NewExecution(start(name), events=tuple(over), nodes=nodes, worker="me", idempotency_key=key)
         created = await store.executions.create(given)
         row = await row_of(store, name)
         assert (created.execution, created.claim) == (row, None)
         assert (row.status, row.finished_at, row.worker, row.wake_at, row.seq) == ("succeeded", 3.0, None, None, 4)
-        assert await store.executions.outcome(name) == Outcome({"n": 1}, None, nodes)
+        assert await store.executions.outcome(name) == Outcome({"n": 1}, None, tuple(map(node_io_to_json, nodes)))
         assert list(await store.journal.read("t", name)) == [start(name), *over]
         assert (await store.executions.create(given)).new, "the same again (the reply was lost) changes nothing"
     other = NewExecution(start("exe_d"), events=tuple(over), worker="me", idempotency_key="k")

@@ -26,7 +26,7 @@ from orchestrator_server.records import (
 )
 from orchestrator_server.storage import TenantStore
 from orchestrator_server.testing import executions
-from orchestrator_server.testing.harness import EVERYTHING, Harness, ended, new, refused, start, step
+from orchestrator_server.testing.harness import EVERYTHING, Harness, ended, new, record, refused, start, step
 
 __all__ = ["CONTRACTS", "Contract"]
 
@@ -449,7 +449,9 @@ async def fill(store: TenantStore, mark: str) -> None:
     await store.inbox.post("exe_a", Message("m", "signal", "n", "go", mark))
     event = start("exe_b", payload=mark)
     await store.executions.create(NewExecution(event))
-    await store.journal.append(store.tenant, "exe_b", 1, 0, [*step(1, value=large), ended(output=mark)], nodes=[mark])
+    await store.journal.append(
+        store.tenant, "exe_b", 1, 0, [*step(1, value=large), ended(output=mark)], nodes=[record(mark)]
+    )
 
 
 async def read(store: TenantStore) -> list[Any]:

@@ -10,8 +10,9 @@ import anyio
 import attrs
 
 from orchestrator_core.events import CancelRequested, Event, NodeDue, SignalReceived
+from orchestrator_core.results import node_io_to_json
 from orchestrator_core.testing import check_journal
-from orchestrator_core.types import ExecutionStatus, Failure
+from orchestrator_core.types import ExecutionStatus, Failure, LogLine
 from orchestrator_server.errors import Conflict, Invalid, NotFound
 from orchestrator_server.records import (
     POISON_CLAIMS,
@@ -36,6 +37,7 @@ from orchestrator_server.testing.harness import (
     RoutedJournal,
     ended,
     new,
+    record,
     refused,
     row_of,
     start,
@@ -167,13 +169,16 @@ async def events_are_read_as_they_were_written(h: Harness) -> None:
     expected = [start("exe_a", payload=values), *(event for batch in batches for event in batch)]
     assert [*await store.journal.read("t", "exe_a")] == [*expected, *step(90, value={"list": [1]})]
     last = ended(output={"again": large})
-    await store.journal.append(
-        "t", "exe_a", seq + 2, 0, [last], nodes=[{"path": "n1", "output": large}, {"input": values}]
-    )
+    nodes = [
+        record(large),
+        record(values),
+        attrs.evolve(record(), error=Failure("odd", "it is"), logs=(LogLine(1.0, "info", "so"),)),
+    ]
+    await store.journal.append("t", "exe_a", seq + 2, 0, [last], nodes=nodes)
     outcome = await store.executions.outcome("exe_a")
     assert outcome is not None
     assert outcome.output == {"again": large}
-    assert outcome.nodes == ({"path": "n1", "output": large}, {"input": values})
+    assert outcome.nodes == tuple(map(node_io_to_json, nodes))
 
 
 async def ending_ends_the_entry_in_the_queue(h: Harness) -> None:
@@ -184,13 +189,13 @@ async def ending_ends_the_entry_in_the_queue(h: Harness) -> None:
     await store.inbox.post("exe_a", Message("late", "signal", "n", "go"))
     failure = Failure("http_404", "not there", "n1", 1, {"url": "x"})
     last = attrs.evolve(ended(at=9.0, status=ExecutionStatus.FAILED), error=failure)
-    await store.journal.append("t", "exe_a", 1, claim.fence, [*step(1), last], nodes=[{"path": "n1"}])
+    await store.journal.append("t", "exe_a", 1, claim.fence, [*step(1), last], nodes=[record()])
     row = await row_of(store, "exe_a")
     assert (row.status, row.finished_at, row.error_code, row.seq) == ("failed", 9.0, "http_404", 4)
     assert (row.worker, row.wake_at) == (None, None)
     outcome = await store.executions.outcome("exe_a")
     assert outcome is not None
-    assert (outcome.output, outcome.error, outcome.nodes) == (None, failure.to_json(), ({"path": "n1"},))
+    assert (outcome.output, outcome.error, outcome.nodes) == (None, failure.to_json(), (node_io_to_json(record()),))
     assert list(await h.storage.queue.renew([claim], LEASE)) == [], "there is nothing to hold any more"
     assert not await h.storage.queue.release(claim, wake_in=0)
     assert list(await store.inbox.messages("exe_a")) == []
@@ -198,7 +203,7 @@ async def ending_ends_the_entry_in_the_queue(h: Harness) -> None:
     await h.sleep(_SHORT * 1.5)
     assert list(await h.storage.queue.claim("b", 5, LEASE)) == []
     again = [*step(1), last]
-    await store.journal.append("t", "exe_a", 1, claim.fence, again, nodes=[{"path": "n1"}])
+    await store.journal.append("t", "exe_a", 1, claim.fence, again, nodes=[record()])
 
 
 async def what_a_parent_drives_is_not_queued(h: Harness) -> None:
@@ -570,7 +575,7 @@ async def old_executions_are_pruned(h: Harness) -> None:
         await store.executions.create(created)
         if number < 4:
             await store.journal.append(
-                "t", f"exe_{number}", 1, 0, [ended(at=10.0 + number, output=large)], nodes=[large]
+                "t", f"exe_{number}", 1, 0, [ended(at=10.0 + number, output=large)], nodes=[record(large)]
             )
     await store.inbox.post("exe_4", Message("m", "cancel"))
     assert await store.executions.prune(13.0, limit=2) == 2
@@ -586,7 +591,9 @@ async def old_executions_are_pruned(h: Harness) -> None:
     assert await store.executions.outcome("exe_0") is None
     outcome = await store.executions.outcome("exe_3")
     assert outcome is not None
-    assert (outcome.output, outcome.nodes) == (large, (large,)), "a large value stays while anybody refers to it"
+    assert (outcome.output, outcome.nodes) == (large, (node_io_to_json(record(large)),)), (
+        "a large value stays while anybody refers to it"
+    )
     created_again = await store.executions.create(NewExecution(start("exe_9"), idempotency_key="key-0"))
     assert created_again.new, "its idempotency key went with it"
     claim = next(claim for claim in await h.storage.queue.claim("a", 5, LEASE) if claim.execution_id == "exe_4")

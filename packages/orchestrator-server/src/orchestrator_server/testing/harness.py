@@ -11,7 +11,7 @@ import attrs
 from orchestrator_core.errors import OrchestratorError
 from orchestrator_core.events import AttemptStarted, AttemptSucceeded, Event, ExecutionEnded, ExecutionStarted
 from orchestrator_core.journal import Journal
-from orchestrator_core.types import ExecutionStatus, Json
+from orchestrator_core.types import Attempt, ExecutionStatus, Json, NodeIO, NodeStatus
 from orchestrator_server.records import ExecutionQuery, ExecutionRow, NewExecution, Tenant
 from orchestrator_server.storage import Storage, TenantStore
 
@@ -22,6 +22,7 @@ __all__ = [
     "RoutedJournal",
     "ended",
     "new",
+    "record",
     "refused",
     "row_of",
     "start",
@@ -94,6 +95,12 @@ def ended(
 ) -> ExecutionEnded:
     """The last event of an execution."""
     return ExecutionEnded(at, status, output)
+
+
+def record(value: Json = None) -> NodeIO:
+    """The record of a node that succeeded at its first attempt."""
+    attempts = (Attempt(1, 1.5, 2.0),)
+    return NodeIO("n1", "n1", "set", NodeStatus.SUCCEEDED, value, value, {"main": value}, None, attempts, (), 1.5, 2.0)
 
 
 async def row_of(store: TenantStore, execution_id: str) -> ExecutionRow:
