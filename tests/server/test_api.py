@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from api_client import Api, document, running, setting
 
@@ -155,6 +156,33 @@ async def test_a_signal_wakes_what_waits_for_it(api: Api) -> None:
     assert body["nodes"][1]["status"] == "succeeded"
     late = await api.call("POST", f"{path}/signals/go", {"path": "ask"})
     assert (late.status_code, late.json()["code"]) == (409, "ended")
+
+
+@pytest.mark.parametrize("how", ["denied", "uninstalled"])
+async def test_records_are_read_where_their_node_types_are_not_there_any_more(
+    api: Api, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = {"id": "hook", "type": "webhook", "config": {"path": "in"}}
+    other = {"id": "other", "type": "manual"}
+    ask = {"id": "ask", "type": "wait", "config": {"signal": "go"}}
+    ring = {"id": "ring", "type": "http", "config": {"url": "http://example.com"}}
+    document_ = document(hook, setting("first", got="{{ payload.n }}"), ask, ring)
+    await api.post("/workflows", {**document_, "nodes": [*document_["nodes"], other]})
+    started = await api.post("/hooks/acme/in", {"n": 7}, token="", tenant=None)
+    path = f"/executions/{started['execution_id']}"
+    before = await until(api, path, "waiting")
+    assert [record["status"] for record in before["nodes"]] == ["succeeded", "succeeded", "waiting", "pending"]
+    if how == "denied":
+        await api.call("PATCH", "/tenants/acme", {"settings": {"deny": ["network"]}}, tenant=None)
+    else:
+        known = api.parts.engine.all_types
+        left = {name: kind for name, kind in known.node_types.items() if name not in {"http", "wait", "webhook"}}
+        monkeypatch.setattr(api.parts.engine, "all_types", attrs.evolve(known, node_types=left))
+        api.parts.realms._homes["acme"].realms.clear()  # as after the restart that an uninstalling takes
+    refused = await api.call("POST", "/executions/w/execute", {"start": "hook"})
+    assert refused.status_code == 422, refused.text
+    assert await api.get(path) == before
+    assert (await api.get("/executions/w/logs"))["executions"] == [before]
 
 
 async def test_what_waits_can_be_cancelled(api: Api) -> None:

@@ -404,6 +404,76 @@ async def test_a_child_runs_under_its_parents_fence_and_gets_its_messages(storag
         assert await ended(store, child_id) == "succeeded"
 
 
+async def _child(store: TenantStore, parent: str) -> str:
+    """The child of an execution, once there is one."""
+    found: list[str] = []
+
+    async def there() -> bool:
+        page = await store.executions.list(_query())
+        found[:] = [row.id for row in page.executions if row.parent == parent]
+        return bool(found)
+
+    await until(there)
+    return found[0]
+
+
+async def test_a_parent_whose_child_waits_holds_no_lease_and_no_memory(storage: Storage) -> None:
+    store = await tenant(storage)
+    await save(store, INNER)
+    await save(store, document(node("go", "manual"), node("call", "workflow", workflow="inner"), name="middle"))
+    await save(store, document(node("go", "manual"), node("call", "workflow", workflow="middle"), name="outer"))
+    async with room(storage) as here:
+        handle = await here.worker.execute("ann", "outer")
+        child = await _child(store, handle.id)
+        grandchild = await _child(store, child)
+        for _ in range(2):
+            await until(lambda: here.worker.holds == 0)
+            row = await store.executions.get(handle.id)
+            assert row is not None
+            assert (row.status, row.worker, row.wake_at) == ("waiting", None, None)
+            assert here.engine.driver(grandchild) is None
+            # What means nothing to it wakes it too, and is dropped.
+            await store.inbox.post(grandchild, Message("odd", "signal", "nobody", "yes"))
+            await until(lambda: _no_mail(store, grandchild))
+        await until(lambda: here.worker.holds == 0)
+        await store.inbox.post(grandchild, Message("s", "signal", "ask", "yes", {"by": "ann"}))
+        for name in (grandchild, child, handle.id):
+            assert await ended(store, name) == "succeeded"
+
+
+async def test_a_parent_is_due_when_its_childs_time_has_come(storage: Storage) -> None:
+    store = await tenant(storage)
+    await save(store, {**SLEEPS, "id": "inner"})
+    await save(store, OUTER)
+    async with room(storage, near=0.05, poll=20.0) as here:
+        handle = await here.worker.execute("ann", "outer")
+        await until(lambda: _is(store, handle.id, "waiting"))
+        assert await ended(store, handle.id, seconds=10) == "succeeded"
+
+
+async def test_no_message_for_a_child_is_lost_however_it_meets_the_parking(storage: Storage) -> None:
+    store = await tenant(storage)
+    twice = document(node("go", "manual"), node("ask", "wait", signal="yes"), node("more", "wait", signal="yes"))
+    await save(store, {**twice, "id": "inner"})
+    await save(store, OUTER)
+    async with room(storage, near=0.0) as one, room(storage, name="w2", near=0.0), anyio.create_task_group() as group:
+        handles = [await one.worker.execute("ann", "outer") for _ in range(25)]
+
+        async def answer(number: int, parent: str) -> None:
+            child = await _child(store, parent)
+            for name in ("ask", "more"):
+                await anyio.sleep(number * 0.004)
+                await store.inbox.post(child, Message(f"{name}{number}", "signal", name, "yes", number))
+
+        for number, handle in enumerate(handles):
+            group.start_soon(answer, number, handle.id)
+        for number, handle in enumerate(handles):
+            assert await ended(store, handle.id) == "succeeded"
+            outcome = await store.executions.outcome(handle.id)
+            assert outcome is not None
+            assert outcome.output == number
+
+
 async def test_what_was_opened_when_the_database_went_away_does_not_stand_in_its_own_way(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

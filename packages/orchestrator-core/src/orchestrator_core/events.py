@@ -55,6 +55,7 @@ class ExecutionStarted:
 
     ``versions``: those of the stored workflows that it may call, where they are kept by number.
     ``trace``: the W3C ``traceparent`` of what it was accepted for, where that is traced.
+    ``parent``: the execution that has the node whose child it is.
     """
 
     at: float
@@ -69,6 +70,7 @@ class ExecutionStarted:
     path: str = ""
     trace: str | None = None
     versions: Mapping[str, int] = attrs.field(factory=dict)
+    parent: str | None = None
 
 
 @attrs.frozen

@@ -157,7 +157,7 @@ def event_to_json(event: Event) -> dict[str, Json]:
     data: dict[str, Json] = codec.unstructure(event)
     if isinstance(event, ExecutionStarted):
         # They came later: an event that does not use them looks as it always has.
-        for name in ("trace", "versions"):
+        for name in ("trace", "versions", "parent"):
             if not data[name]:
                 del data[name]
     return {"type": type(event).__name__, "schema": EVENT_SCHEMA, **data}

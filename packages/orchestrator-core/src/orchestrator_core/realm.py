@@ -295,6 +295,7 @@ class Realm:
             vars=_given(self.variables, "$.vars"),
             workflow=workflow.id,
             version=workflow.version,
+            parent=None if parent is None else parent[0].machine.execution_id,
         )
         self.engine.add(driver, event.execution_id)
         await driver.begin(event)

@@ -25,7 +25,7 @@ from orchestrator_core.document import called_workflows
 from orchestrator_core.driver import Driver
 from orchestrator_core.errors import DocumentError, Fault, NodeError, OrchestratorError
 from orchestrator_core.events import Event, ExecutionEnded, ExecutionStarted
-from orchestrator_core.graph import Plan
+from orchestrator_core.graph import Plan, Traits, make_plan
 from orchestrator_core.machine import Machine
 from orchestrator_core.nodes import ApprovalAnswer
 from orchestrator_core.policies import check_capabilities
@@ -46,6 +46,7 @@ _LOG = logging.getLogger(__name__)
 _FRESH: Final = 2.0  # seconds for which what was read of a tenant is believed
 _WORKFLOWS: Final = 256  # versions that are kept for each tenant
 _REALMS: Final = 64  # sets of pinned versions that are kept for each tenant
+_OUTLINES: Final = 64  # plans for reading that are kept
 
 Accept = Callable[[Sequence[Event], Sequence[NodeIO] | None], Awaitable[None]]
 Still = Callable[[Execution, float | None], None]
@@ -289,6 +290,7 @@ class Realms:
         self._homes: dict[str, _Home] = {}
         self._locks: dict[str, anyio.Lock] = {}
         self._versions: dict[str, OrderedDict[tuple[str, int], Workflow]] = {}
+        self._outlines: OrderedDict[tuple[int, str | None], tuple[Workflow, Plan]] = OrderedDict()
         self._quotas = Quotas()
 
     # --- what callers ask for -------------------------------------------------------------------------------------------
@@ -354,6 +356,30 @@ class Realms:
                 raise NotFound(f"workflow {workflow_id!r} has no active version: activate one")
             version = row.active
         return await self._version(home, workflow_id, version)
+
+    def outline(self, workflow: Workflow, start: str | None) -> Plan:
+        """The plan with which the journal of an execution is read: what it ran need not be installed any more, nor be allowed.
+
+        Args:
+            workflow: The version that it ran.
+            start: The trigger with which it began.
+
+        Raises:
+            DocumentError: The workflow has no such node.
+        """
+        key = (id(workflow), start)
+        kept = self._outlines.get(key)
+        if kept is None or kept[0] is not workflow:
+            types = self.engine.all_types.node_types
+            begins = next((node.type for node in workflow.nodes if node.id == start), None)
+
+            def describe(name: str) -> Traits:
+                return Traits(trigger=name == begins, group=types[name].group if name in types else None)
+
+            kept = self._outlines[key] = workflow, make_plan(workflow, describe, start=start)
+            if len(self._outlines) > _OUTLINES:
+                self._outlines.popitem(last=False)
+        return kept[1]
 
     async def store(self, tenant: str) -> TenantStore:
         """A tenant's store.

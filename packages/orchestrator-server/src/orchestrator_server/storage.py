@@ -156,17 +156,25 @@ class Queue(Protocol):
         ...
 
     async def release(
-        self, claim: Claim, *, wake_in: float | None, waiting: bool = False, failed: bool = False
+        self,
+        claim: Claim,
+        *,
+        wake_in: float | None,
+        waiting: bool = False,
+        failed: bool = False,
+        children: Collection[str] = (),
     ) -> bool:
         """Give an execution back, to be claimed in ``wake_in`` seconds (``None``: when a message comes).
 
-        A message that nobody has consumed yet makes it due at once. Returns whether the claim still held.
+        A message that nobody has consumed yet makes it due at once, for one of its children too. Returns whether the
+        claim still held.
 
         Args:
             claim: The claim.
             wake_in: Seconds until it is due again.
             waiting: It waits for a time or a signal (its status says so).
             failed: The worker could not work on it: the claim counts towards quarantine.
+            children: The executions that it drives, and those that they drive.
         """
         ...
 
@@ -310,7 +318,7 @@ class Inbox(Protocol):
     """Messages for executions that run elsewhere or wait."""
 
     async def post(self, execution_id: str, message: Message) -> bool:
-        """Leave a message, and make the execution due unless somebody holds it.
+        """Leave a message, and make the execution due unless somebody holds it; for one that a parent drives, the parent.
 
         Returns:
             Whether it was left: not when one with this id waits already, or the execution has ended.

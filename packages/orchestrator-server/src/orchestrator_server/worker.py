@@ -77,7 +77,9 @@ class _Held:
     arrival: _Arrival | None = None  # where it was not accepted yet when it began
     ready: bool = False  # its inbox has been read once
     resting: bool = False  # all of it waits, but it is not parked
+    leaving: bool = False  # it is parked when its children's inboxes were looked at once more
     due: float | None = None  # when it is due again, where it was parked
+    children: tuple[str, ...] = ()  # the executions that were parked with it
     left: bool = False  # it was put away
     lock: anyio.Lock = attrs.field(factory=anyio.Lock)  # who reads its inbox
 
@@ -220,8 +222,7 @@ class Worker:
                 self._drop(held)
                 waits = driver is not None and (driver.done or driver.is_still())
                 if driver is not None and not driver.done:
-                    held.due = driver.next_due() if waits else None
-                    driver.stop(_Parked("the worker was stopped"))
+                    self._stop(held, driver, driver.next_due() if waits else None, "the worker was stopped")
                 group.start_soon(self._release, held, self._until_due(held) if waits else 0.0, waits)
             await self._all_served()
 
@@ -275,9 +276,7 @@ class Worker:
             opened = await self._open(held)
         except Exception as error:  # noqa: BLE001 - others go on; this one is tried again, and quarantined in the end
             if held.driver is not None:
-                held.driver.stop(
-                    error
-                )  # it would stand in the way of whoever goes on with it; it is put away when it has ended
+                held.driver.stop(error)  # or it would stand in the way of whoever goes on; it is put away when it ends
             elif self._drop(held):
                 await self._release_failed(held, error)
         finally:
@@ -347,14 +346,26 @@ class Worker:
             follower.tell()
         if not held.ready:
             return  # a message may wait for it: that is looked at first, and this asked again
-        near = due is not None and due - self._engine.clock.time() < self._near
-        if near or len(self._family(driver)) > 1:
-            # Messages for children do not make their parent due: as long as one waits, it is kept where they are seen.
+        if len(self._family(driver)) > 1:
+            # Nobody has told of messages for its children: what is there is looked at first, what comes later makes it due.
+            held.leaving = held.resting = True
+            self._work.set()
+            self._mail.set()
+        else:
+            self._park(held, driver, due)
+
+    def _park(self, held: _Held, driver: Driver, due: float | None) -> None:
+        """Put away an execution that is still, unless it goes on soon."""
+        if due is not None and due - self._engine.clock.time() < self._near:
             held.resting = True
             self._work.set()
-            return
+        else:
+            self._stop(held, driver, due, "the execution was parked")
+
+    def _stop(self, held: _Held, driver: Driver, due: float | None, why: str) -> None:
         held.due = due
-        driver.stop(_Parked("the execution was parked"))
+        held.children = tuple(one.machine.execution_id for one in self._family(driver)[1:])
+        driver.stop(_Parked(why))
 
     def _drop(self, held: _Held) -> bool:
         """Hold it no longer. Returns whether it was held until now."""
@@ -411,7 +422,9 @@ class Worker:
         """Give a lease back; the execution is due again in ``wake_in`` seconds."""
         claim = held.claim
         try:
-            await self._storage.queue.release(claim, wake_in=wake_in, waiting=waiting, failed=failed)
+            await self._storage.queue.release(
+                claim, wake_in=wake_in, waiting=waiting, failed=failed, children=held.children
+            )
         except Exception as error:  # noqa: BLE001 - the lease ends by itself
             extra = {"tenant": claim.tenant, "execution": claim.execution_id}
             _LOG.warning("the lease of %s could not be given back: %s", claim.execution_id, error, extra=extra)
@@ -460,12 +473,22 @@ class Worker:
                 if held is not None and held.claim.tenant == tenant and held.ready and held.driver is not None:
                     await self._deliver(held, held.driver)
             now = time.monotonic()
-            if now - self._looked >= _CHILDREN:
+            look = now - self._looked >= _CHILDREN
+            if look:
                 self._looked = now
-                for held in [*self._held.values()]:
-                    if held.ready and held.driver is not None and len(self._family(held.driver)) > 1:
-                        await self._deliver(held, held.driver)
+            for held in [*self._held.values()]:
+                driver = held.driver
+                if held.ready and driver is not None and (held.leaving or (look and len(self._family(driver)) > 1)):
+                    await self._look_at_children(held, driver)
         await anyio.sleep(_BREATH)
+
+    async def _look_at_children(self, held: _Held, driver: Driver) -> None:
+        """Feed an execution with children; and put it away if that is all it waited for."""
+        await self._deliver(held, driver)
+        if held.leaving:
+            held.leaving = False
+            if not driver.done and driver.is_still():
+                self._park(held, driver, driver.next_due())
 
     async def _deliver(self, held: _Held, driver: Driver) -> None:
         """Feed an execution, and its children, what was left for them."""

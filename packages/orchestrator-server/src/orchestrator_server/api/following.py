@@ -87,7 +87,7 @@ async def _replayed(services: Services, store: TenantStore, row: ExecutionRow) -
             machine.replay(events)
             return result_to_json(machine.result())
     except (NotFound, DocumentError, IllegalEvent):
-        pass  # its node types are not installed any more: what the list shows is all there is
+        pass  # a plugin brought its own kind of group, and is gone: what the list shows is all there is
     return {
         "status": row.status,
         "output": None,
@@ -99,15 +99,14 @@ async def _replayed(services: Services, store: TenantStore, row: ExecutionRow) -
 
 
 async def plan_of(services: Services, store: TenantStore, row: ExecutionRow, start: ExecutionStarted) -> Plan:
-    """The plan of an execution.
+    """The plan of an execution, to read its journal with; see :meth:`~orchestrator_server.realms.Realms.outline`.
 
     Raises:
         NotFound: Its version is not there.
-        DocumentError: It cannot run here any more.
+        DocumentError: It has no such start.
     """
     workflow = await services.realms.workflow(store.tenant, row.workflow, row.version)
-    realm = await services.realms.for_execution(store.tenant, workflow, start=start)
-    return realm.plan(workflow, start.start)
+    return services.realms.outline(workflow, start.start)
 
 
 async def ended_body(services: Services, store: TenantStore, handle: Handle, answer: Answer) -> dict[str, Json]:

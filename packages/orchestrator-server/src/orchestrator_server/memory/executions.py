@@ -185,7 +185,14 @@ class MemoryJournal(Part):
                 raise Conflict(f"{execution_id}: there is no such execution")
             start = batch[0]
             row = ExecutionRow(
-                execution_id, start.workflow, start.version, "running", start.at, fence=fence, queued=False
+                execution_id,
+                start.workflow,
+                start.version,
+                "running",
+                start.at,
+                parent=start.parent,
+                fence=fence,
+                queued=False,
             )
             execution = data.executions[execution_id] = Execution(row)
         row = execution.row
@@ -225,9 +232,12 @@ class Inbox(Part):
         now = self._bound.now()
         payload = wire.from_text(wire.to_text(message.payload))
         execution.inbox[message.id] = attrs.evolve(message, payload=payload, created_at=now)
-        row = execution.row
-        if row.queued and (row.worker is None or row.wake_at is None):
-            execution.row = attrs.evolve(row, wake_at=now if row.wake_at is None else min(row.wake_at, now))
+        root = execution
+        while not root.row.queued and root.row.parent in self._bound.data.executions:
+            root = self._bound.data.executions[root.row.parent]
+        row = root.row
+        if row.queued and row.status in _UNFINISHED and (row.worker is None or row.wake_at is None):
+            root.row = attrs.evolve(row, wake_at=now if row.wake_at is None else min(row.wake_at, now))
         self._bound.world.ring()
         return True
 

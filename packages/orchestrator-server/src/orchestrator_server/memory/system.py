@@ -150,13 +150,21 @@ class Queue:
         return held
 
     async def release(
-        self, claim: Claim, *, wake_in: float | None, waiting: bool = False, failed: bool = False
+        self,
+        claim: Claim,
+        *,
+        wake_in: float | None,
+        waiting: bool = False,
+        failed: bool = False,
+        children: Collection[str] = (),
     ) -> bool:
         execution = self._held(claim)
         if execution is None:
             return False
         now = self._world.now()
-        wake_at = now if execution.inbox else None if wake_in is None else now + wake_in
+        family = (self._world.tenants[claim.tenant].executions.get(name) for name in (claim.execution_id, *children))
+        mail = any(one is not None and one.inbox for one in family)
+        wake_at = now if mail else None if wake_in is None else now + wake_in
         execution.row = attrs.evolve(
             execution.row,
             worker=None,

@@ -214,17 +214,21 @@ class Inbox:
         tenant, payload = self._bound.tenant, wire.to_text(message.payload)
 
         def work(connection: Connection) -> bool:
-            where = (executions.c.tenant == tenant, executions.c.id == execution_id)
-            # Locked: whoever gives the execution back waits, and then sees the message.
-            row = connection.execute(sa.select(executions).where(*where).with_for_update()).one_or_none()
-            if row is None:
+            line = _line_of(connection, tenant, execution_id)
+            where = (executions.c.tenant == tenant, executions.c.id.in_(line))
+            # Locked: whoever gives the execution back waits, and then sees the message. In the order of ids, as elsewhere.
+            locked = sa.select(executions.c.id, executions.c.status).where(*where).order_by(executions.c.id)
+            status = {row.id: row.status for row in connection.execute(locked.with_for_update())}
+            if execution_id not in status:
                 raise NotFound(f"there is no execution {execution_id!r}")
-            if row.status not in _UNFINISHED or not _leave(connection, tenant, execution_id, message, payload):
+            if status[execution_id] not in _UNFINISHED:
                 return False
-            if row.queued:
-                waits = sa.or_(executions.c.wake_at.is_(None), executions.c.wake_at > now())
-                free = (executions.c.worker.is_(None), waits)
-                connection.execute(sa.update(executions).where(*where, *free).values(wake_at=now()))
+            if not _leave(connection, tenant, execution_id, message, payload):
+                return False
+            queued = (executions.c.tenant == tenant, executions.c.id == line[-1], executions.c.queued)
+            waits = sa.or_(executions.c.wake_at.is_(None), executions.c.wake_at > now())
+            free = (executions.c.status.in_(_UNFINISHED), executions.c.worker.is_(None), waits)
+            connection.execute(sa.update(executions).where(*queued, *free).values(wake_at=now()))
             return True
 
         left = await self._bound.write(work)
@@ -252,6 +256,18 @@ class Inbox:
 
     def _mine(self, execution_id: str) -> tuple[Any, Any]:
         return inbox.c.tenant == self._bound.tenant, inbox.c.execution == check_execution_id(execution_id)
+
+
+def _line_of(connection: Connection, tenant: str, execution_id: str) -> list[str]:
+    """An execution, its parent where that drives it, and so on up to the one in the queue."""
+    line = [execution_id]
+    while True:
+        wanted = sa.select(executions.c.queued, executions.c.parent)
+        found = wanted.where(executions.c.tenant == tenant, executions.c.id == line[-1])
+        row = connection.execute(found).one_or_none()
+        if row is None or row.queued or row.parent is None:
+            return line
+        line.append(row.parent)
 
 
 def _leave(connection: Connection, tenant: str, execution_id: str, message: Message, payload: str) -> bool:

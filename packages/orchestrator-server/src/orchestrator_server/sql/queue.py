@@ -129,7 +129,13 @@ class SqlQueue:
         return homes
 
     async def release(
-        self, claim: Claim, *, wake_in: float | None, waiting: bool = False, failed: bool = False
+        self,
+        claim: Claim,
+        *,
+        wake_in: float | None,
+        waiting: bool = False,
+        failed: bool = False,
+        children: Collection[str] = (),
     ) -> bool:
         home = await self._places.home_or_none(claim.tenant, claimed=True)
         if home is None:
@@ -141,7 +147,7 @@ class SqlQueue:
             # Locked before the inbox is looked at: whoever leaves a message waits, or has left it.
             if connection.execute(sa.select(executions.c.id).where(*mine).with_for_update()).one_or_none() is None:
                 return False, False
-            box = (inbox.c.tenant == claim.tenant, inbox.c.execution == claim.execution_id)
+            box = (inbox.c.tenant == claim.tenant, inbox.c.execution.in_([claim.execution_id, *children]))
             mail = connection.execute(sa.select(inbox.c.execution).where(*box).limit(1)).first() is not None
             values: dict[str, Any] = {"worker": None}
             values["wake_at"] = now() if mail else None if wake_in is None else now() + wake_in

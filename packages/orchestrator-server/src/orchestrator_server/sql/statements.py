@@ -155,6 +155,7 @@ def _begun(job: Appended) -> dict[str, Any]:
         "version": start.version,
         "status": "running",
         "created_at": start.at,
+        "parent": start.parent,
         "seq": job.encoded.count,
         "fence": job.fence,
         "claims": 0,

@@ -278,6 +278,38 @@ async def a_message_wakes_what_waits(h: Harness) -> None:
     await _claim(h)
 
 
+async def a_message_for_a_child_wakes_its_root(h: Harness) -> None:
+    """What a parent drives is in no queue: the execution at the root is, and goes on with all of them."""
+    store, queue = await h.tenant(), h.storage.queue
+    await store.executions.create(new("exe_root"))
+    claim = await _claim(h)
+    for name, parent in (("exe_child", "exe_root"), ("exe_a_grandchild", "exe_child"), ("exe_other", None)):
+        event = attrs.evolve(start(name), parent=parent)
+        await store.journal.append("t", name, 0, claim.fence, [event])
+        assert (await row_of(store, name)).parent == parent
+    family = ("exe_child", "exe_a_grandchild")
+    assert await queue.release(claim, wake_in=None, waiting=True, children=family)
+    assert await store.inbox.post("exe_other", Message("m0", "signal", "n", "go"))
+    assert list(await queue.claim("a", 5, LEASE)) == [], "it is nobody's child"
+    assert await store.inbox.post("exe_a_grandchild", Message("m1", "signal", "n", "go"))
+    claim = await _claim(h)
+    assert claim.execution_id == "exe_root"
+    assert await queue.release(claim, wake_in=None, waiting=True, children=family), "nobody has consumed it"
+    claim = await _claim(h)
+    await store.inbox.discard("exe_a_grandchild", ["m1"])
+    assert await store.inbox.post("exe_child", Message("m2", "cancel")), "it came as the root was given back"
+    assert await queue.release(claim, wake_in=1000.0, waiting=True, children=family)
+    claim = await _claim(h)
+    await store.inbox.discard("exe_child", ["m2"])
+    await store.journal.append("t", "exe_child", 1, claim.fence, [ended()])
+    assert not await store.inbox.post("exe_child", Message("m3", "cancel")), "it has ended"
+    assert await queue.release(claim, wake_in=1000.0, waiting=True, children=family)
+    assert list(await queue.claim("a", 5, LEASE)) == []
+    await store.journal.append("t", "exe_root", 1, claim.fence, [ended()])
+    assert await store.inbox.post("exe_a_grandchild", Message("m4", "cancel"))
+    assert list(await queue.claim("a", 5, LEASE)) == [], "what has ended is not woken"
+
+
 async def what_is_due_is_counted(h: Harness) -> None:
     """Of all tenants, and without what somebody holds or what is due later."""
     await h.storage.check()
@@ -619,6 +651,7 @@ CONTRACTS: tuple[Callable[[Harness], Awaitable[None]], ...] = (
     what_a_parent_drives_is_not_queued,
     messages_wait_until_they_are_consumed,
     a_message_wakes_what_waits,
+    a_message_for_a_child_wakes_its_root,
     what_is_due_is_counted,
     a_claim_is_a_lease,
     claims_are_exclusive,
