@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import anyio
@@ -27,7 +27,7 @@ from orchestrator_core import (
     node_type,
     setting,
 )
-from orchestrator_core.events import AttemptStarted, ExecutionEnded, ExecutionStarted, NodeEnded
+from orchestrator_core.events import AttemptStarted, Event, ExecutionEnded, ExecutionStarted, NodeEnded
 from orchestrator_core.journal import event_from_json, event_to_json
 from orchestrator_core.results import result_to_json
 
@@ -462,6 +462,38 @@ async def test_stored_workflows_are_child_executions() -> None:
     assert result.node("good").output == 5
     assert result.node("bad").output["code"] == "exception"
     assert result.node("bad").output["node"] == "bad"
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_child_that_is_cancelled_before_it_is_there_is_cancelled(known: bool) -> None:
+    """Its journal is being read when the cancel comes: before it begins, or before it is gone on with."""
+    child = Workflow.from_dict({"schema": 1, "id": "child", "nodes": [{"id": "x", "type": "approve"}]})
+    parent = workflow({"id": "a", "type": "workflow", "config": {"workflow": "child"}})
+
+    class Slow(MemoryJournal):
+        reading: anyio.Event | None = None
+
+        async def read(self, tenant: str, execution_id: str, after: int = 0) -> Sequence[Event]:
+            if self.reading is not None:
+                self.reading.set()
+                await anyio.sleep(0.05)
+            return await super().read(tenant, execution_id, after)
+
+    journal = Slow()
+    with anyio.fail_after(10):
+        async with engine(workflows=[child], journal=journal) as e:
+            execution = await e.start(parent)
+            if known:
+                driver = e.driver(execution.id)
+                assert driver is not None
+                while not driver.children or not driver.is_still():
+                    await anyio.sleep(0.01)
+                execution.park()
+                execution = await e.resume(parent, execution.id)
+            journal.reading = anyio.Event()
+            await journal.reading.wait()
+            await execution.cancel()
+            assert (await execution.result()).status == "cancelled"
 
 
 async def test_a_cancelled_parent_ends_after_its_children() -> None:

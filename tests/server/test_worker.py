@@ -441,6 +441,22 @@ async def test_a_parent_whose_child_waits_holds_no_lease_and_no_memory(storage: 
             assert await ended(store, name) == "succeeded"
 
 
+async def test_cancelling_a_parent_that_was_put_away_cancels_its_children(storage: Storage) -> None:
+    store = await tenant(storage)
+    await save(store, INNER)
+    await save(store, document(node("go", "manual"), node("call", "workflow", workflow="inner"), name="middle"))
+    await save(store, document(node("go", "manual"), node("call", "workflow", workflow="middle"), name="outer"))
+    async with room(storage) as here:
+        handles = [await here.worker.execute("ann", "outer") for _ in range(10)]
+        for handle in handles:
+            child = await _child(store, handle.id)
+            grandchild = await _child(store, child)
+            await until(lambda: here.worker.holds == 0)
+            await store.inbox.post(handle.id, Message("c", "cancel"))
+            for name in (grandchild, child, handle.id):
+                assert await ended(store, name) == "cancelled"
+
+
 async def test_a_parent_is_due_when_its_childs_time_has_come(storage: Storage) -> None:
     store = await tenant(storage)
     await save(store, {**SLEEPS, "id": "inner"})

@@ -180,6 +180,7 @@ class Driver:
         self._scopes: dict[str, anyio.CancelScope] = {}  # of the attempts that run
         self._busy: set[anyio.CancelScope] = set()  # of other jobs
         self.children: set[str] = set()  # ids of child executions
+        self.unwanted: set[str] = set()  # of those that were cancelled before they were there
         self._more: anyio.Event | None = None
         self._time: Callable[[], float] = engine.clock.time
         hooks = engine.manager.hook

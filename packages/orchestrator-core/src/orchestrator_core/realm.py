@@ -376,15 +376,17 @@ class Realm:
         parent.children.add(child_id)
         try:
             if await self.journal.read(self.tenant, child_id):
-                await self._resume(workflow, child_id, parent.fence, (parent, command.path))
+                child = await self._resume(workflow, child_id, parent.fence, (parent, command.path))
             else:
-                await self._start(
+                child = await self._start(
                     workflow,
                     command.input,
                     execution_id=child_id,
                     seed=parent.machine.seed,
                     parent=(parent, command.path),
                 )
+            if child_id in parent.unwanted:
+                await child.receive(CancelRequested(child.now()))
         except OrchestratorError as error:
             # A child that cannot run is a failure of its node like any other.
             failure = Failure(error.code, f"workflow {workflow.id!r} cannot run: {error}")
@@ -392,9 +394,12 @@ class Realm:
 
     async def cancel_child(self, parent: Driver, command: CancelChild) -> None:
         """Cancel the child execution of a node of ``parent``."""
-        child = self.engine.driver(parent.child_id(command.path))
+        child_id = parent.child_id(command.path)
+        child = self.engine.driver(child_id)
         if child is not None:
             await child.receive(CancelRequested(child.now()))
+        else:
+            parent.unwanted.add(child_id)  # it ended meanwhile, or its journal is being read
 
 
 def _given(value: Any, place: str) -> Any:
