@@ -6,6 +6,7 @@ speak HTTP to them. What a client was told (every 2xx) is kept, and :func:`audit
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -217,6 +218,10 @@ def documents(notes: Path) -> list[dict[str, Any]]:
             noting("note_b", notes),
             name="asks",
         ),
+        document(node("go", "manual"), node("ask", "wait", signal="yes"), noting("note_b", notes), name="asked"),
+        document(
+            node("go", "manual"), noting("note_a", notes), node("inner", "workflow", workflow="asked"), name="nests"
+        ),
         document(
             node("go", "manual"),
             noting("note_a", notes, 0.1),
@@ -232,7 +237,7 @@ def expected_output(workflow: str, payload: Any) -> Any:
         return payload["n"] * 3
     if workflow == "fans":
         return sum(payload["n"] + number for number in range(_ITEMS))
-    if workflow == "asks":
+    if workflow in {"asks", "asked", "nests"}:
         return {"by": payload["n"]}
     return {"n": payload["n"]} if workflow == "calls" else payload
 
@@ -240,6 +245,8 @@ def expected_output(workflow: str, payload: Any) -> Any:
 def noted_paths(workflow: str) -> set[str]:
     if workflow == "fans":
         return {f"each_note/{number}" for number in range(_ITEMS)}
+    if workflow == "asked":
+        return {"note_b"}
     return {"note_a", "note_b"} if workflow in {"orders", "asks"} else {"note_a"}
 
 
@@ -256,7 +263,7 @@ class Clients:
     statuses: Counter[int] = attrs.field(factory=Counter)
     stopped: bool = False
     pace: float = 0.03
-    kinds: Sequence[str] = ("_order", "_order", "_fan", "_ask", "_call", "_call")
+    kinds: Sequence[str] = ("_order", "_order", "_fan", "_ask", "_nest", "_call", "_call")
     _http: httpx.AsyncClient | None = None
 
     @property
@@ -299,10 +306,21 @@ class Clients:
         execution = self._note("asks", number, response)
         if number % 2:
             await anyio.sleep(0.1)
-        signal_ = {"path": "ask", "payload": {"by": number}, "id": "one"}
-        response = await self._ask_until("POST", f"/executions/{execution}/signals/yes", signal_)
+        response = await self._signal(execution, number)
         # It may have come before, and its answer may have been lost.
         assert response.status_code in {202, 409}, response.text
+
+    async def _nest(self, number: int) -> None:
+        response = await self._execute("nests", number, {"Prefer": "respond-async"})
+        execution = self._note("nests", number, response)
+        child = f"exe_{hashlib.sha256(f'{execution}/inner'.encode()).hexdigest()[:24]}"
+        while (response := await self._signal(child, number)).status_code == 404:
+            await anyio.sleep(0.05)  # it has not begun yet
+        assert response.status_code in {202, 409}, response.text
+
+    async def _signal(self, execution: str, number: int) -> httpx.Response:
+        signal_ = {"path": "ask", "payload": {"by": number}, "id": "one"}
+        return await self._ask_until("POST", f"/executions/{execution}/signals/yes", signal_)
 
     async def _call(self, number: int) -> None:
         response = await self._execute("calls", number, {"Prefer": "wait=5"})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator_core.cli import main
 from orchestrator_core.events import AttemptStarted, AttemptSucceeded, ExecutionEnded
-from orchestrator_server.sql import database, queue
+from orchestrator_server.sql import database, many, queue
 from orchestrator_server.sql.definitions import Schedules
 from orchestrator_server.sql.executions import Executions, Inbox, SqlJournal
 from orchestrator_server.sql.queue import SqlQueue
@@ -92,7 +93,17 @@ def set_trap(moment: str, step: str, count: int) -> None:
         if armed and writes:
             die()
 
+    store = many.store
+
+    def storing(cursor: sqlite3.Cursor, rows: Sequence[Any]) -> None:
+        if armed and not cursor.connection.in_transaction:  # the statement would be a transaction of its own
+            cursor.execute("BEGIN IMMEDIATE")
+            store(cursor, rows)
+            die()
+        store(cursor, rows)
+
     setattr(owner, name, trapped)
+    many.store = storing
     sa.event.listen(sa.Engine, "commit", committing)
 
 

@@ -7,7 +7,7 @@ import gc
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from conftest import emptied
 from orchestrator_core.results import node_io_to_json
 from orchestrator_server.errors import Conflict, Exists, NotFound, Unavailable
 from orchestrator_server.records import NewExecution, Tenant, Variable
-from orchestrator_server.sql import SqlStorage, writer
+from orchestrator_server.sql import SqlStorage, many
 from orchestrator_server.sql.hop import Threads
+from orchestrator_server.sql.writer import SqliteLane
 from orchestrator_server.testing import Harness
 from orchestrator_server.testing.harness import ended, new, record, start, step
 
@@ -37,18 +38,18 @@ async def storage(tmp_path: Path):
     await made.aclose()
 
 
-def counted(storage: SqlStorage, kind: str = "commit") -> list[float]:
-    """Notes every commit of a storage's database."""
-    times: list[float] = []
-    event.listen(storage._system.engine, kind, lambda connection: times.append(time.perf_counter()))
-    return times
-
-
-async def test_appends_that_come_together_share_a_commit(storage: SqlStorage):
+async def test_appends_that_come_together_share_a_commit(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch):
     store = await Harness(storage).tenant()
     for number in range(32):
         await store.executions.create(new(f"exe_{number}"))
-    commits = counted(storage)
+    commits: list[int] = []
+    real = many.store
+
+    def storing(cursor: sqlite3.Cursor, rows: Sequence[Any]) -> None:
+        commits.append(len(rows))
+        real(cursor, rows)
+
+    monkeypatch.setattr(many, "store", storing)
 
     async def run(name: str) -> None:
         for seq in range(1, 21, 2):
@@ -57,6 +58,7 @@ async def test_appends_that_come_together_share_a_commit(storage: SqlStorage):
     async with anyio.create_task_group() as group:
         for number in range(32):
             group.start_soon(run, f"exe_{number}")
+    assert sum(commits) == 320
     assert len(commits) < 320 / 4, "320 appends by 32 executions take a few commits"
 
 
@@ -66,7 +68,13 @@ async def test_a_group_of_any_size_that_fits_is_written_at_once(
     """Nothing is put by for the case that one of them does not fit, and no row of the statements' own is in the way."""
 
     again: list[str] = []
-    monkeypatch.setattr(writer, "_in_savepoint", lambda *_: again.append("with care"))
+    real = SqliteLane._with_care
+
+    def with_care(self: SqliteLane, connection: Any, group: Any, *, together: bool) -> Any:
+        again.extend("with care" for job in group if job.plain)
+        return real(self, connection, group, together=together)
+
+    monkeypatch.setattr(SqliteLane, "_with_care", with_care)
     store = await Harness(storage).tenant()
     for size in (1, 2, 3, 5, 33, 70):
         names = [f"exe_{size}_{number}" for number in range(size)]

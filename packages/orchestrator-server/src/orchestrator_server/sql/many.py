@@ -1,8 +1,9 @@
-"""SQLite: what a group of jobs does to a table, in one statement.
+"""SQLite: what a group of jobs does, in one statement.
 
 Between two statements a thread gives up the interpreter, and while the event loop is busy it waits for milliseconds until
-it has it back. So a group is not written job by job: each table is written once, whatever the size of the group
-(docs/decisions/0011).
+it has it back. So a group is one statement, whatever its size, and outside of a transaction it is its own: it is written, synced and
+committed in one go (docs/decisions/0014). It inserts into a view that only this connection has; triggers do with each row what is to be
+done. A job that does not fit undoes the statement.
 """
 
 from __future__ import annotations
@@ -10,110 +11,123 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+from orchestrator_server import wire
 from orchestrator_server.records import NewExecution
-from orchestrator_server.sql.statements import JOURNAL_COLUMNS, Appended
+from orchestrator_server.sql.statements import JOURNAL_COLUMNS
 from orchestrator_server.sql.tables import executions
 
-__all__ = ["accept", "move", "store_events", "store_outcomes"]
+__all__ = ["appending", "beginning", "prepare", "store"]
 
-Row = Sequence[Any]
+Row = tuple[Any, ...]
+"""A row of the view: the columns of `executions`, and :data:`_MORE`."""
 
 # A statement has so many rows, so that few texts are to be known to the database; what is left over is empty rows, whose first
 # column is null.
-_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-_COLUMNS = tuple(column.name for column in executions.c)
-_OUTCOME = ("tenant", "execution", "data", "refs")
-_KEY = ("tenant", "key", "execution", "fingerprint")
+_EXECUTION: Final = tuple(column.name for column in executions.c)
+_MORE: Final = ("new", "first", "count", "by", "data", "refs", "outcome", "outcome_refs", "key", "fingerprint")
+_COLUMNS: Final = (*_EXECUTION, *_MORE)
 
 
-def accept(
-    cursor: sqlite3.Cursor, rows: Sequence[Mapping[str, Any]], keys: Sequence[tuple[str, str, NewExecution]]
-) -> bool:
-    """Store new executions and their idempotency keys; ``False``: one of either is there already, and all is to be undone.
+def beginning(row: Mapping[str, Any], encoded: wire.Encoded, *, by: int = 0, new: NewExecution | None = None) -> Row:
+    """An execution that is not there yet.
 
     Args:
-        cursor: In a transaction.
-        rows: The rows of ``executions``.
-        keys: For those that have a key: tenant, execution, what was asked for.
+        row: Its row of `executions`.
+        encoded: Its first events.
+        by: Under which fence they are written.
+        new: What was asked for, where there is a key for it.
     """
-    values = [[row[name] for name in _COLUMNS] for row in rows]
-    if _insert(cursor, "executions", _COLUMNS, values, "ON CONFLICT DO NOTHING") != len(rows):
-        return False
-    given = [(tenant, new.idempotency_key, execution, new.fingerprint) for tenant, execution, new in keys]
-    return _insert(cursor, "idempotency", _KEY, given, "ON CONFLICT DO NOTHING") == len(given)
+    key, fingerprint = (new.idempotency_key, new.fingerprint) if new is not None else (None, None)
+    return (*[row.get(name) for name in _EXECUTION], 1, 0, *_texts(encoded, by), key, fingerprint)
 
 
-def move(cursor: sqlite3.Cursor, jobs: Sequence[Appended]) -> bool:
-    """Move executions on by their appends; ``False``: one of them does not fit, and all is to be undone.
+def appending(key: tuple[str, str], expected: int, fence: int, encoded: wire.Encoded) -> Row:
+    """Events for an execution that is there, has as many as expected, and was not claimed under a newer fence."""
+    ended = encoded.ended
+    given: dict[str, Any] = {"tenant": key[0], "id": key[1], "fence": fence, "size": encoded.weight}
+    if ended is not None:
+        code = ended.error.code if ended.error is not None else None
+        given |= {"status": ended.status.value, "finished_at": ended.at, "error_code": code}
+    return (*[given.get(name) for name in _EXECUTION], 0, expected, *_texts(encoded, fence), None, None)
 
-    Those that end are ended: their lease and their messages go.
+
+def _texts(encoded: wire.Encoded, by: int) -> Row:
+    text, outcome = encoded.text, encoded.outcome
+    ended = (None, None) if outcome is None else (outcome.data, outcome.refs)
+    return (encoded.count, by, text.data, text.refs, *ended)
+
+
+def store(cursor: sqlite3.Cursor, rows: Sequence[Row]) -> None:
+    """Do what the rows say, all or none; at most 256.
+
+    Raises:
+        sqlite3.IntegrityError: One of them does not fit: it is there already, or is not as it was expected.
     """
-    going: list[Row] = []
-    ending: list[Row] = []
-    for job in jobs:
-        ended = job.encoded.ended
-        moved = (*job.key, job.encoded.count, job.fence, job.expected, job.encoded.weight)
-        if ended is None:
-            going.append(moved)
-        else:
-            code = ended.error.code if ended.error is not None else None
-            ending.append((*moved, ended.status.value, ended.at, code))
-    if _update(cursor, _GO_ON, going) + _update(cursor, _END, ending) != len(jobs):
-        return False
-    _update(cursor, _EMPTY, [row[:2] for row in ending])
-    return True
+    size = next(size for size in _SIZES if size >= len(rows))
+    values = [value for row in rows for value in row]
+    cursor.execute(_statement(size), values + [None] * (len(_COLUMNS) * (size - len(rows))))
 
 
-_MOVE = "seq = e.seq + v.column3, fence = v.column4, claims = 0, size = e.size + v.column6"
-_FITS = "FROM (VALUES {}) AS v WHERE e.tenant = v.column1 AND e.id = v.column2 AND e.seq = v.column5 AND e.fence <= v.column4"
-_GO_ON = f"UPDATE executions AS e SET {_MOVE} {_FITS}"  # noqa: S608 - constants
-_END = (
-    f"UPDATE executions AS e SET {_MOVE}, status = v.column7, finished_at = v.column8, error_code = v.column9, "  # noqa: S608 - constants
-    f"worker = NULL, wake_at = NULL {_FITS}"
+@functools.cache
+def _statement(count: int) -> str:
+    row = f"({', '.join('?' * len(_COLUMNS))})"
+    return f"INSERT INTO jobs SELECT * FROM (VALUES {', '.join([row] * count)}) AS v WHERE v.column1 IS NOT NULL"  # noqa: S608 - constants
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Give a connection the view and its triggers, if it does not have them."""
+    for statement in _VIEW:
+        connection.execute(statement).close()
+
+
+def _list(names: Sequence[str], prefix: str = "") -> str:
+    return ", ".join(f'{prefix}"{name}"' for name in names)
+
+
+_JOURNAL = (
+    f"INSERT INTO journal ({_list(JOURNAL_COLUMNS)}) "
+    "SELECT NEW.tenant, NEW.id, NEW.first, NEW.count, NEW.by, NEW.data, NEW.refs WHERE NEW.count > 0;"
 )
-# CROSS: the few executions are looked up among the messages, however many there are.
-_EMPTY = (
-    "DELETE FROM inbox WHERE rowid IN (SELECT i.rowid FROM (VALUES {}) AS v "
-    "CROSS JOIN inbox AS i ON i.tenant = v.column1 AND i.execution = v.column2)"
+_OUTCOME = (
+    "INSERT INTO outcomes (tenant, execution, data, refs) "
+    "SELECT NEW.tenant, NEW.id, NEW.outcome, NEW.outcome_refs WHERE NEW.outcome IS NOT NULL ON CONFLICT DO NOTHING;"
 )
+_KEY = (
+    "INSERT INTO idempotency (tenant, key, execution, fingerprint) "
+    "SELECT NEW.tenant, NEW.key, NEW.id, NEW.fingerprint WHERE NEW.key IS NOT NULL;"
+)
+_MOVE = "UPDATE executions SET seq = seq + NEW.count, fence = NEW.fence, claims = 0, size = size + NEW.size"
+_END = "status = NEW.status, finished_at = NEW.finished_at, error_code = NEW.error_code, worker = NULL, wake_at = NULL"
+_FITS = "WHERE tenant = NEW.tenant AND id = NEW.id AND seq = NEW.first AND fence <= NEW.fence;"
+_OR_NOT = "SELECT RAISE(ABORT, 'it does not fit') WHERE changes() = 0;"
+_EMPTY = "DELETE FROM inbox WHERE tenant = NEW.tenant AND execution = NEW.id;"
 
 
-def store_events(cursor: sqlite3.Cursor, rows: Sequence[Row]) -> None:
-    """Store rows of ``journal``."""
-    _insert(cursor, "journal", JOURNAL_COLUMNS, rows)
+def _trigger(name: str, when: str, *statements: str) -> str:
+    body = " ".join(statements)
+    return f"CREATE TEMP TRIGGER IF NOT EXISTS {name} INSTEAD OF INSERT ON jobs WHEN {when} BEGIN {body} END"
 
 
-def store_outcomes(cursor: sqlite3.Cursor, rows: Sequence[Row]) -> None:
-    """Store rows of ``outcomes``; those that are there stay."""
-    _insert(cursor, "outcomes", _OUTCOME, rows, "ON CONFLICT DO NOTHING")
-
-
-# --- many rows, few statements ----------------------------------------------------------------------------------------
-
-
-def _insert(cursor: sqlite3.Cursor, table: str, columns: tuple[str, ...], rows: Sequence[Row], end: str = "") -> int:
-    """Insert rows; returns how many there are now that were not there before."""
-    what = f"SELECT * FROM (VALUES {{}}) AS v WHERE v.column1 IS NOT NULL {end}"  # noqa: S608 - names of this package
-    return _update(cursor, f"INSERT INTO {table} ({', '.join(columns)}) {what}", rows)
-
-
-def _update(cursor: sqlite3.Cursor, statement: str, rows: Sequence[Row]) -> int:
-    """Do something with rows; returns how many rows of the table it has changed."""
-    changed = 0
-    for begin in range(0, len(rows), _SIZES[-1]):
-        part = rows[begin : begin + _SIZES[-1]]
-        width = len(part[0])
-        size = next(size for size in _SIZES if size >= len(part))
-        values = [value for row in part for value in row]
-        cursor.execute(_many(statement, width, size), values + [None] * (width * (size - len(part))))
-        changed += cursor.rowcount
-    return changed
-
-
-@functools.lru_cache(maxsize=128)
-def _many(statement: str, width: int, count: int) -> str:
-    row = f"({', '.join('?' * width)})"
-    return statement.format(", ".join([row] * count))
+_VIEW = (
+    f"CREATE TEMP VIEW IF NOT EXISTS jobs AS SELECT {_list(_COLUMNS, 'NULL AS ')}",
+    _trigger(
+        "job_new",
+        "NEW.new",
+        f"INSERT INTO executions ({_list(_EXECUTION)}) VALUES ({_list(_EXECUTION, 'NEW.')});",  # noqa: S608 - as above
+        *(_KEY, _JOURNAL, _OUTCOME),
+    ),
+    _trigger("job_going_on", "NOT NEW.new AND NEW.status IS NULL", f"{_MOVE} {_FITS}", _OR_NOT, _JOURNAL),
+    _trigger(
+        "job_ending",
+        "NEW.status IS NOT NULL AND NOT NEW.new",
+        f"{_MOVE}, {_END} {_FITS}",
+        _OR_NOT,
+        _JOURNAL,
+        _OUTCOME,
+        _EMPTY,
+    ),
+)

@@ -32,10 +32,12 @@ __all__ = [
     "FIELDS",
     "JOURNAL_COLUMNS",
     "Appended",
+    "begun",
     "by_index",
     "create",
     "created_of",
     "database_time",
+    "end_of",
     "execution_row",
     "extras",
     "finish",
@@ -132,7 +134,8 @@ def judge(connection: Connection, job: Appended) -> bool:
     if row is None:
         if job.start is None:
             raise Conflict(f"{execution}: there is no such execution")
-        made = connection.execute(insert(connection, executions).values(_begun(job)).on_conflict_do_nothing())
+        values = {**begun(job.key, job.fence, job.start), "seq": job.encoded.count, "size": job.encoded.text.weight}
+        made = connection.execute(insert(connection, executions).values(values).on_conflict_do_nothing())
         if made.rowcount != 1:
             raise Conflict(f"{execution}: somebody else has begun it")
         return True
@@ -143,24 +146,21 @@ def judge(connection: Connection, job: Appended) -> bool:
     raise Conflict(f"{execution}: expected {job.expected} events, there are {row.seq}")
 
 
-def _begun(job: Appended) -> dict[str, Any]:
-    """The row of an execution that begins by an append: driven by whoever appends, not by the queue."""
-    tenant, execution = job.key
-    start = job.start
-    assert start is not None  # noqa: S101 - its only caller has looked
+def begun(key: tuple[str, str], fence: int, start: ExecutionStarted) -> dict[str, Any]:
+    """The row of an execution that begins by an append, without its events: driven by whoever appends, not by the queue."""
     return {
-        "tenant": tenant,
-        "id": execution,
+        "tenant": key[0],
+        "id": key[1],
         "workflow": start.workflow,
         "version": start.version,
         "status": "running",
         "created_at": start.at,
         "parent": start.parent,
-        "seq": job.encoded.count,
-        "fence": job.fence,
+        "seq": 0,
+        "fence": fence,
         "claims": 0,
         "queued": False,
-        "size": job.encoded.text.weight,
+        "size": 0,
     }
 
 
@@ -226,14 +226,16 @@ def finish(connection: Connection, job: Appended) -> None:
         return
     mine = (executions.c.tenant == tenant, executions.c.id == execution)
     weight = job.encoded.outcome.weight if job.encoded.outcome is not None else 0
-    values = {**_ended(ended), "worker": None, "wake_at": None, "size": executions.c.size + weight}
+    values = {**end_of(ended), "worker": None, "wake_at": None, "size": executions.c.size + weight}
     connection.execute(sa.update(executions).where(*mine).values(values))
     connection.execute(sa.delete(inbox).where(inbox.c.tenant == tenant, inbox.c.execution == execution))
     store_outcome(connection, tenant, execution, job.encoded.outcome)
 
 
-def _ended(event: ExecutionEnded) -> dict[str, Any]:
-    """What the row says of an end."""
+def end_of(event: ExecutionEnded | None) -> dict[str, Any]:
+    """What the row says of an end, if there is one."""
+    if event is None:
+        return {}
     code = event.error.code if event.error is not None else None
     return {"status": event.status.value, "finished_at": event.at, "error_code": code}
 
@@ -283,7 +285,7 @@ def row_of(tenant: str, new: NewExecution, encoded: wire.Encoded) -> dict[str, A
         "queued": True,
         "size": encoded.weight,
     }
-    return row if ended is None else {**row, **_ended(ended), "worker": None}
+    return row if ended is None else {**row, **end_of(ended), "worker": None}
 
 
 def wakes_in(new: NewExecution, encoded: wire.Encoded) -> float | None:

@@ -109,12 +109,12 @@ class Work:
     run: Callable[[Connection], Any]
     reply: Reply
     size: int = 0
+    plain: bool = False
 
 
 Job = Append | Accept | Work
 Meter = Callable[[int, float], None]
 Answer = tuple[Reply, Any, BaseException | None]
-Whole = Callable[[sqlite3.Cursor, Callable[[], bool]], bool]
 
 
 class Lane:
@@ -329,27 +329,31 @@ class SqliteLane(Lane):
         """See the base."""
         if self._connection is None:
             self._connection = self._engine.connect().execution_options(immediate=True)
-        try:
-            return self._commit(self._connection, group, _at_once)
-        except _DoesNotFit:
-            return self._commit(self._connection, group, _in_savepoint)
+            many.prepare(_raw(self._connection))
+        plain = all(job.plain for job in group)
+        if plain:
+            with contextlib.suppress(sqlite3.IntegrityError):
+                return _store(self._connection, group)
+        with self._connection.begin():
+            return self._with_care(self._connection, group, together=not plain)
 
-    def _commit(self, connection: Connection, group: Sequence[Job], whole: Whole) -> list[Answer]:
-        raw: Any = connection.connection.driver_connection
+    def _with_care(self, connection: Connection, group: Sequence[Job], *, together: bool) -> list[Answer]:
+        """In a transaction: what is plain, all ``together`` if all of it fits, else each on its own; then the rest."""
         answers: list[Answer] = []
-        with connection.begin(), contextlib.closing(raw.cursor()) as cursor:
-            appends = [job for job in group if isinstance(job, Append)]
-            if appends:
-                answers += _append(connection, cursor, appends, whole)
-            accepts = [job for job in group if isinstance(job, Accept)]
-            if accepts:
-                answers += _accept(connection, cursor, accepts, whole)
-            answers += [_work(connection, job) for job in group if isinstance(job, Work)]
-        return answers
+        plain = [job for job in group if job.plain]
+        if together and plain:
+            with contextlib.suppress(sqlite3.IntegrityError):
+                answers = _store(connection, plain)
+        alone = [job for job in group if not (answers and job.plain)]
+        return answers + [
+            _append(connection, job) if isinstance(job, Append) else _work(connection, job) for job in alone
+        ]
 
 
-class _DoesNotFit(Exception):  # noqa: N818 - it never leaves this module
-    """One job of a group does not fit: the transaction is undone and done again, with care."""
+def _raw(connection: Connection) -> sqlite3.Connection:
+    raw: Any = connection.connection.driver_connection
+    assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - it says so to readers and type checkers
+    return raw
 
 
 def _checkpoint(connection: Connection) -> None:
@@ -359,93 +363,52 @@ def _checkpoint(connection: Connection) -> None:
         raw.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
 
 
-def _append(connection: Connection, cursor: sqlite3.Cursor, appends: Sequence[Append], whole: Whole) -> list[Answer]:
-    """Store appends: all together where all of them fit, else each on its own."""
-    begun = False
-    if len(appends) == 1:
-        if not many.move(cursor, appends):
-            judged = _judge(connection, appends[0])
-            if judged is not None:
-                return [judged]
-            begun = True
-    elif not whole(cursor, lambda: many.move(cursor, appends)):
-        return [item for job in appends for item in _append(connection, cursor, [job], whole)]
-    many.store_events(cursor, [_row(job) for job in appends if job.encoded.count])
-    plain = [job for job in appends if job.plain]
-    many.store_outcomes(cursor, _outcomes((job.key, job.encoded) for job in plain))
-    for job in appends:
-        if begun:
-            statements.finish(connection, job)
-        if not job.plain:
-            statements.extras(connection, job)
-            statements.store_outcome(connection, *job.key, job.encoded.outcome)
-    return [(job.reply, None, None) for job in appends]
+def _store(connection: Connection, jobs: Sequence[Job]) -> list[Answer]:
+    """Do what is plain in jobs, all of it or nothing, in one statement: outside of a transaction it is one.
 
-
-def _accept(connection: Connection, cursor: sqlite3.Cursor, accepts: Sequence[Accept], whole: Whole) -> list[Answer]:
-    """Accept executions: all together where all of them are new and small, else each on its own."""
-    plain = [job for job in accepts if job.plain]
+    Raises:
+        sqlite3.IntegrityError: One of the jobs does not fit, and nothing is done.
+    """
+    rows: list[Any] = []
     answers: list[Answer] = []
-    rows = [statements.row_of(job.scope.tenant, job.new, job.encoded) for job in plain]
-    wakes = [statements.wakes_in(job.new, job.encoded) for job in plain]
-    # What has ended already never wakes: the database's clock is asked only for the others.
-    time: float = cursor.execute(_NOW).fetchone()[0] if any(seconds is not None for seconds in wakes) else 0.0
-    for row, seconds in zip(rows, wakes, strict=True):
-        row["wake_at"] = None if seconds is None else time + seconds
+    with contextlib.closing(_raw(connection).cursor()) as cursor:
+        now: float | None = None
+        for job in jobs:
+            created: Created | None = None
+            if isinstance(job, Accept):
+                row = statements.row_of(job.scope.tenant, job.new, job.encoded)
+                wakes = statements.wakes_in(job.new, job.encoded)
+                if wakes is not None:
+                    # What has ended already never wakes: the database's clock is asked only for the others.
+                    now = float(cursor.execute(_NOW).fetchone()[0]) if now is None else now
+                    row["wake_at"] = now + wakes
+                rows.append(many.beginning(row, job.encoded, new=job.new))
+                shown = ExecutionRow(**{name: row[name] for name in statements.FIELDS})
+                created = statements.created_of(job.scope.tenant, job.new, shown)
+            elif isinstance(job, Append) and job.start is None:
+                rows.append(many.appending(job.key, job.expected, job.fence, job.encoded))
+            elif isinstance(job, Append) and job.start is not None:
+                row = {**statements.begun(job.key, job.fence, job.start), **statements.end_of(job.encoded.ended)}
+                row |= {"seq": job.encoded.count, "size": job.encoded.weight}
+                rows.append(many.beginning(row, job.encoded, by=job.fence))
+            answers.append((job.reply, created, None))
+        many.store(cursor, rows)
+    return answers
 
-    def store() -> bool:
-        keyed = [job for job in plain if job.new.idempotency_key is not None]
-        keys = [(job.scope.tenant, job.new.event.execution_id, job.new) for job in keyed]
-        return many.accept(cursor, rows, keys)
 
-    if plain and whole(cursor, store):
-        many.store_events(cursor, [_first_row(job) for job in plain])
-        names = [(job.scope.tenant, job.new.event.execution_id) for job in plain]
-        many.store_outcomes(cursor, _outcomes(zip(names, [job.encoded for job in plain], strict=True)))
-        for job, row in zip(plain, rows, strict=True):
-            shown = ExecutionRow(**{name: row[name] for name in statements.FIELDS})
-            answers.append((job.reply, statements.created_of(job.scope.tenant, job.new, shown), None))
-    else:
-        answers += [_work(connection, job) for job in plain]
-    return answers + [_work(connection, job) for job in accepts if not job.plain]
-
-
-def _at_once(_: sqlite3.Cursor, work: Callable[[], bool]) -> bool:
-    """Do something that says whether it is to stay; as nearly always it is, nothing is put by for the other case."""
+def _append(connection: Connection, job: Append) -> Answer:
+    """Store one append by itself, with what else it does."""
     try:
-        if work():
-            return True
+        (stored,) = _store(connection, [job])
     except sqlite3.IntegrityError:
-        pass
-    raise _DoesNotFit
-
-
-def _in_savepoint(cursor: sqlite3.Cursor, work: Callable[[], bool]) -> bool:
-    """Do something that says whether it is to stay."""
-    cursor.execute("SAVEPOINT whole")
-    stays = False
-    try:
-        stays = work()
-    except sqlite3.IntegrityError:
-        pass  # one of them is to be told: each on its own finds out which
-    finally:
-        if not stays:
-            cursor.execute("ROLLBACK TO whole")
-        cursor.execute("RELEASE whole")
-    return stays
-
-
-def _outcomes(ended: Iterable[tuple[tuple[str, str], wire.Encoded]]) -> list[Any]:
-    """The rows of ``outcomes`` of those that have ended; each is named by tenant and execution."""
-    return [(*name, *_text(encoded.outcome)) for name, encoded in ended if encoded.outcome is not None]
-
-
-def _text(text: wire.Text) -> tuple[str, str | None]:
-    return text.data, text.refs
-
-
-def _first_row(job: Accept) -> tuple[Any, ...]:
-    return (job.scope.tenant, job.new.event.execution_id, 0, job.encoded.count, 0, *_text(job.encoded.text))
+        judged = _judge(connection, job)
+        if judged is None:
+            raise  # it is not there, and cannot be begun
+        return judged
+    if not job.plain:
+        statements.extras(connection, job)
+        statements.store_outcome(connection, *job.key, job.encoded.outcome)
+    return stored
 
 
 def _row(job: Append) -> tuple[Any, ...]:
