@@ -496,6 +496,53 @@ async def test_a_child_that_is_cancelled_before_it_is_there_is_cancelled(known: 
             assert (await execution.result()).status == "cancelled"
 
 
+@pytest.mark.parametrize("path", ["", "a"])
+async def test_a_child_that_was_not_told_before_a_crash_is_cancelled_after_it(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parent's journal says that it was cancelled; the process died before the child's did."""
+    child = Workflow.from_dict({"schema": 1, "id": "child", "nodes": [{"id": "x", "type": "approve"}]})
+    parent = workflow({"id": "a", "type": "workflow", "config": {"workflow": "child"}})
+
+    async def not_told(*_: Any) -> None:
+        pass
+
+    with anyio.fail_after(10):
+        async with engine(workflows=[child]) as e:
+            execution = await e.start(parent)
+            driver = e.driver(execution.id)
+            assert driver is not None
+            while not driver.children or not driver.is_still():
+                await anyio.sleep(0.01)
+            with monkeypatch.context() as patched:
+                patched.setattr(e, "cancel_child", not_told)
+                await execution.cancel(path)
+                execution.park()
+            execution = await e.resume(parent, execution.id)
+            result = await execution.result()
+    assert result.status == ("failed" if path else "cancelled")
+    assert result.node("a").status == ("failed" if path else "cancelled")
+
+
+async def test_a_parent_that_was_given_up_gets_no_child_any_more() -> None:
+    """Its journal was read when the parent was stopped: nobody would stop it any more."""
+    child = Workflow.from_dict({"schema": 1, "id": "child", "nodes": [{"id": "x", "type": "approve"}]})
+    parent = workflow({"id": "a", "type": "workflow", "config": {"workflow": "child"}})
+    async with engine(workflows=[child]) as e:
+        execution = await e.start(parent)
+        driver = e.driver(execution.id)
+        assert driver is not None
+        while not driver.children or not driver.is_still():
+            await anyio.sleep(0.01)
+        (child_id,) = driver.children
+        execution.park()
+        for late in (e._start(child, None, parent=(driver, "a")), e._resume(child, child_id, 0, (driver, "a"))):
+            with pytest.raises(OrchestratorError, match="given up"):
+                await late
+        assert e.driver(child_id) is None
+        assert not e._drivers
+
+
 async def test_a_cancelled_parent_ends_after_its_children() -> None:
     seen.clear()
     child = Workflow.from_dict(

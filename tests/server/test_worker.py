@@ -427,7 +427,8 @@ async def test_a_parent_whose_child_waits_holds_no_lease_and_no_memory(storage: 
         child = await _child(store, handle.id)
         grandchild = await _child(store, child)
         for _ in range(2):
-            await until(lambda: here.worker.holds == 0)
+            await until(lambda: _is(store, handle.id, "waiting"))
+            assert here.worker.holds == 0
             row = await store.executions.get(handle.id)
             assert row is not None
             assert (row.status, row.worker, row.wake_at) == ("waiting", None, None)
@@ -435,7 +436,6 @@ async def test_a_parent_whose_child_waits_holds_no_lease_and_no_memory(storage: 
             # What means nothing to it wakes it too, and is dropped.
             await store.inbox.post(grandchild, Message("odd", "signal", "nobody", "yes"))
             await until(lambda: _no_mail(store, grandchild))
-        await until(lambda: here.worker.holds == 0)
         await store.inbox.post(grandchild, Message("s", "signal", "ask", "yes", {"by": "ann"}))
         for name in (grandchild, child, handle.id):
             assert await ended(store, name) == "succeeded"
@@ -455,6 +455,34 @@ async def test_cancelling_a_parent_that_was_put_away_cancels_its_children(storag
             await store.inbox.post(handle.id, Message("c", "cancel"))
             for name in (grandchild, child, handle.id):
                 assert await ended(store, name) == "cancelled"
+
+
+async def test_what_is_wrong_with_one_keeps_no_message_from_another(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = document(node("go", "manual"), node("b", "nap", seconds=60.0), name="busy")
+    stores = [await tenant(storage, name) for name in ("ann", "zoe")]
+    for store in stores:
+        await save(store, busy)
+        await save(store, INNER)
+        await save(store, OUTER)
+    inbox: Any = type(stores[0].inbox)
+    real = inbox.messages
+    async with room(storage) as here:
+        bad = await here.worker.execute("ann", "busy")
+        good = await here.worker.execute("zoe", "busy")
+
+        async def broken(self: Any, name: str) -> Any:
+            if name == bad.id:
+                raise NotFound("its tenant is half gone")
+            return await real(self, name)
+
+        monkeypatch.setattr(inbox, "messages", broken)
+        for store, handle in zip(stores, (bad, good), strict=True):
+            await store.inbox.post(handle.id, Message("c", "cancel"))
+        assert await ended(stores[1], good.id) == "cancelled"
+        family = await here.worker.execute("zoe", "outer")
+        await until(lambda: _is(stores[1], family.id, "waiting"))
 
 
 async def test_a_parent_is_due_when_its_childs_time_has_come(storage: Storage) -> None:

@@ -181,6 +181,7 @@ class Driver:
         self._busy: set[anyio.CancelScope] = set()  # of other jobs
         self.children: set[str] = set()  # ids of child executions
         self.unwanted: set[str] = set()  # of those that were cancelled before they were there
+        self._cancelling = 0  # how many are still to be told that they are cancelled
         self._more: anyio.Event | None = None
         self._time: Callable[[], float] = engine.clock.time
         hooks = engine.manager.hook
@@ -189,6 +190,14 @@ class Driver:
         self._execution: Mapping[str, Json] = {}
 
     # --- in ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def root(self) -> Driver:
+        """The execution that it is a child of, or a child's child: the one that nobody drives."""
+        root = self
+        while root.parent is not None:
+            root = root.parent[0]
+        return root
 
     def now(self) -> float:
         """The time of the next event: the clock's, but never before the last event's."""
@@ -278,15 +287,13 @@ class Driver:
 
     def _perhaps_still(self) -> None:
         """Tell the realm where nothing more will happen by itself until a signal comes or a time is reached."""
-        root = self
-        while root.parent is not None:
-            root = root.parent[0]
+        root = self.root
         if self.realm.on_still is not None and not self.machine.running and root.is_still():
             self.realm.on_still(root, root.next_due())
 
     def is_still(self) -> bool:
         """Whether all there is to do here, and in its children, is to wait; and all of it is committed."""
-        if self.uncommitted or not self.machine.still:
+        if self.uncommitted or self._cancelling or not self.machine.still:
             return False
         children = self._live_children()
         return len(children) == self.machine.children and all(child.is_still() for child in children)
@@ -380,6 +387,7 @@ class Driver:
             if scope is not None:
                 scope.cancel()
         else:
+            self._cancelling += isinstance(command, CancelChild)
             self.engine.put(self, command)
 
     def timer_fired(self, path: str, kind: TimerKind, due: float) -> None:
@@ -413,6 +421,9 @@ class Driver:
             await self.realm.start_child(self, job)
         elif isinstance(job, CancelChild):
             await self.realm.cancel_child(self, job)
+            self._cancelling -= 1
+            if not self.done:
+                self._perhaps_still()
         else:
             # An event from inside (a timer, a child's end) may have waited while later ones were taken in.
             event = job if job.at >= self.machine.now else attrs.evolve(job, at=self.machine.now)

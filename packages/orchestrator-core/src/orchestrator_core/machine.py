@@ -206,6 +206,9 @@ class Machine(Fold):
                 self.ask_record(record, commands)
             elif record.child:
                 commands.append(child_command(record))
+                if record.unwanted or record.stage is _ENDED:
+                    # Whether the child was told is not in this journal, but in its own.
+                    commands.append(CancelChild(record.path))
         commands += [self.ask_frame(frame) for frame in self._asking_frames()]
         commands += [StartTimer(path, kind, due) for (path, kind), due in self.timers.items()]
         return commands
@@ -514,6 +517,7 @@ class Machine(Fold):
         if isinstance(subject, Fold):
             close_root(self, "cancelled")
         elif subject.child:
+            subject.unwanted = True
             self.commands.append(CancelChild(event.path))
         else:
             data = None if subject.values is None else {"items": unfinished_items(subject)}

@@ -19,7 +19,7 @@ from orchestrator_core.codec import check_json, child_place, copy_json
 from orchestrator_core.commands import CancelChild, StartChild
 from orchestrator_core.document import Workflow
 from orchestrator_core.driver import Driver, Runner
-from orchestrator_core.errors import DocumentError, Fault, NodeError, OrchestratorError
+from orchestrator_core.errors import Conflict, DocumentError, Fault, NodeError, OrchestratorError
 from orchestrator_core.events import CancelRequested, ChildEnded, Event, ExecutionStarted, SignalReceived
 from orchestrator_core.graph import Plan, make_plan
 from orchestrator_core.journal import Journal
@@ -297,6 +297,7 @@ class Realm:
             version=workflow.version,
             parent=None if parent is None else parent[0].machine.execution_id,
         )
+        _check_wanted(parent)
         self.engine.add(driver, event.execution_id)
         await driver.begin(event)
         return driver
@@ -306,7 +307,7 @@ class Realm:
     ) -> Driver:
         self.engine.check_open()
         if self.engine.driver(execution_id) is not None:
-            raise OrchestratorError(f"{execution_id} runs here already")
+            raise Conflict(f"{execution_id} runs here already")
         events = await self.journal.read(self.tenant, execution_id)
         if not events or not isinstance(events[0], ExecutionStarted):
             raise OrchestratorError(f"the journal has no execution {execution_id}")
@@ -315,9 +316,17 @@ class Realm:
                 f"{execution_id} runs {events[0].workflow!r} version {events[0].version}, "
                 f"not {workflow.id!r} version {workflow.version}"
             )
+        if parent is not None:
+            # Who was fenced off from the parent is to be from the child, before anything comes of what was read.
+            await self.journal.append(self.tenant, execution_id, len(events), fence, ())
         driver = Driver(self, Machine(self.plan(workflow, events[0].start)), fence=fence, parent=parent)
+        _check_wanted(parent)
         self.engine.add(driver, execution_id)
-        await driver.go_on(events)
+        try:
+            await driver.go_on(events)
+        except BaseException as error:
+            driver.stop(error)
+            raise
         return driver
 
     # --- what stands behind a NodeContext ---------------------------------------------------------------------------
@@ -376,7 +385,7 @@ class Realm:
         parent.children.add(child_id)
         try:
             if await self.journal.read(self.tenant, child_id):
-                child = await self._resume(workflow, child_id, parent.fence, (parent, command.path))
+                child = await self._resume(workflow, child_id, parent.root.fence, (parent, command.path))
             else:
                 child = await self._start(
                     workflow,
@@ -387,6 +396,8 @@ class Realm:
                 )
             if child_id in parent.unwanted:
                 await child.receive(CancelRequested(child.now()))
+        except Conflict as error:
+            parent.root.stop(error)  # somebody else goes on with it: that is no failure of the node
         except OrchestratorError as error:
             # A child that cannot run is a failure of its node like any other.
             failure = Failure(error.code, f"workflow {workflow.id!r} cannot run: {error}")
@@ -400,6 +411,12 @@ class Realm:
             await child.receive(CancelRequested(child.now()))
         else:
             parent.unwanted.add(child_id)  # it ended meanwhile, or its journal is being read
+
+
+def _check_wanted(parent: tuple[Driver, str] | None) -> None:
+    """A parent may have been given up while the journal was read: nobody would stop its child any more."""
+    if parent is not None and parent[0].done:
+        raise OrchestratorError("its parent was given up")
 
 
 def _given(value: Any, place: str) -> Any:

@@ -47,6 +47,7 @@ _RECORD_FIELDS = (
     "finished_at",
     "waits",
     "child",
+    "unwanted",
     "values",
     "begun",
     "active",

@@ -123,6 +123,7 @@ class Record:
     waits: int = 0  # wakings of the current attempt
     announced: bool = False  # a journal that is replayed says already that it was due
     child: bool = False  # it is a stored workflow whose child execution runs
+    unwanted: bool = False  # that was asked to be cancelled
     items: list[Record] | None = None
     values: list[Json] | None = None  # what for_each gave
     begun: int = 0  # items begun

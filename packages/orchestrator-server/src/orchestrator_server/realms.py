@@ -594,10 +594,11 @@ class _ServedJournal:
         self, tenant: str, execution_id: str, expected_seq: int, fence: int, batch: Sequence[Event]
     ) -> None:
         """See :class:`~orchestrator_core.Journal`."""
+        if not batch:
+            await self._journal.append(tenant, execution_id, expected_seq, fence, batch)
+            return
         driver = self._realms.engine.driver(execution_id)
-        root = driver
-        while root is not None and root.parent is not None:
-            root = root.parent[0]
+        root = driver.root if driver is not None else None
         first, events = expected_seq, batch
         new = driver if driver is root and not expected_seq and isinstance(driver, ServedDriver) else None
         if new is not None and new.accept is None and batch and isinstance(batch[0], ExecutionStarted):

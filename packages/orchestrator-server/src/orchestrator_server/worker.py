@@ -36,6 +36,7 @@ _LOG = logging.getLogger(__name__)
 _BREATH: Final = 0.02  # seconds between two rounds that a hint has called for
 _CROWD: Final = 0.1  # seconds until the queue is asked again where a limit keeps what is due
 _CHILDREN: Final = 0.5  # seconds between two looks into the inboxes of children
+_FAMILY: Final = 100  # executions that are put away together: with more, each message would bring back too many
 _LONGEST: Final = 60.0  # seconds until an execution that nobody could work on is due again, at most
 _LET_GO: Final = 4.0  # seconds for giving leases back when stopping
 
@@ -346,9 +347,10 @@ class Worker:
             follower.tell()
         if not held.ready:
             return  # a message may wait for it: that is looked at first, and this asked again
-        if len(self._family(driver)) > 1:
+        members = len(self._family(driver))
+        if members > 1:
             # Nobody has told of messages for its children: what is there is looked at first, what comes later makes it due.
-            held.leaving = held.resting = True
+            held.leaving, held.resting = members <= _FAMILY, True
             self._work.set()
             self._mail.set()
         else:
@@ -395,7 +397,10 @@ class Worker:
                 await self._tell_of_failure(claim, failure_to_json(ended.error))
         elif isinstance(failure, _Parked):
             await self._release(held, self._until_due(held), waiting=True)
-        elif not isinstance(failure, Conflict | _Lost | _Known):
+        elif isinstance(failure, Conflict):
+            # Somebody else has it, and this changes nothing; or something of a child stood in the way.
+            await self._release(held, self._again_in(claim), waiting=False, failed=True)
+        elif not isinstance(failure, _Lost | _Known):
             await self._release_failed(held, failure)
 
     async def _tell_of_failure(self, claim: Claim, error: Json) -> None:
@@ -412,7 +417,11 @@ class Worker:
         _LOG.warning("%s was given up for now: %s", claim.execution_id, error, extra=extra)
         # A database that did not answer is no fault of the execution.
         failed = not isinstance(error, Unavailable)
-        await self._release(held, min(2.0 ** min(claim.claims, 10), _LONGEST), waiting=False, failed=failed)
+        await self._release(held, self._again_in(claim), waiting=False, failed=failed)
+
+    def _again_in(self, claim: Claim) -> float:
+        """Seconds until it is tried again: more each time."""
+        return min(2.0 ** min(claim.claims, 10), _LONGEST)
 
     def _until_due(self, held: _Held) -> float | None:
         """Seconds from now; ``None``: it waits for a signal alone."""
@@ -471,7 +480,7 @@ class Worker:
             for tenant, execution_id in await self._storage.queue.mail(self.name):
                 held = self._held.get(execution_id)
                 if held is not None and held.claim.tenant == tenant and held.ready and held.driver is not None:
-                    await self._deliver(held, held.driver)
+                    await self._apart(held, self._deliver(held, held.driver))
             now = time.monotonic()
             look = now - self._looked >= _CHILDREN
             if look:
@@ -479,8 +488,17 @@ class Worker:
             for held in [*self._held.values()]:
                 driver = held.driver
                 if held.ready and driver is not None and (held.leaving or (look and len(self._family(driver)) > 1)):
-                    await self._look_at_children(held, driver)
+                    await self._apart(held, self._look_at_children(held, driver))
         await anyio.sleep(_BREATH)
+
+    async def _apart(self, held: _Held, work: Awaitable[None]) -> None:
+        """What is wrong with one execution keeps no message from another."""
+        try:
+            await work
+        except Exception:  # noqa: BLE001 - it is logged, and the next round tries again
+            claim = held.claim
+            extra = {"tenant": claim.tenant, "execution": claim.execution_id}
+            _LOG.exception("the messages of %s could not be read; it is tried again", claim.execution_id, extra=extra)
 
     async def _look_at_children(self, held: _Held, driver: Driver) -> None:
         """Feed an execution with children; and put it away if that is all it waited for."""
@@ -683,9 +701,7 @@ class Worker:
         for bell in self._bells.pop(execution_id, ()):
             bell.set()
         driver = self._engine.driver(execution_id)
-        while driver is not None and driver.parent is not None:
-            driver = driver.parent[0]
-        held = self._held.get(driver.machine.execution_id) if driver is not None else None
+        held = self._held.get(driver.root.machine.execution_id) if driver is not None else None
         if held is not None:
             held.resting = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import anyio
 import attrs
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -13,7 +14,7 @@ from orchestrator_core.events import Event, ExecutionStarted
 from orchestrator_core.types import NodeIO
 from orchestrator_server import wire
 from orchestrator_server.cursors import cursor_of, place_of
-from orchestrator_server.errors import ForeignTenant, NotFound
+from orchestrator_server.errors import ForeignTenant, NotFound, Unavailable
 from orchestrator_server.records import (
     POISONED,
     Created,
@@ -48,6 +49,7 @@ from orchestrator_server.sql.writer import Append
 __all__ = ["Executions", "Inbox", "SqlJournal", "forget"]
 
 _UNFINISHED = ("running", "waiting")
+_BUSY = 5.0  # seconds for which a message for an execution is tried to be left while others write it
 
 
 @attrs.frozen
@@ -213,28 +215,36 @@ class Inbox:
         check_message(message)
         tenant, payload = self._bound.tenant, wire.to_text(message.payload)
 
-        def work(connection: Connection) -> bool:
+        def work(connection: Connection) -> bool | None:
             line = _line_of(connection, tenant, execution_id)
-            where = (executions.c.tenant == tenant, executions.c.id.in_(line))
-            # Locked: whoever gives the execution back waits, and then sees the message. In the order of ids, as elsewhere.
-            locked = sa.select(executions.c.id, executions.c.status).where(*where).order_by(executions.c.id)
-            status = {row.id: row.status for row in connection.execute(locked.with_for_update())}
-            if execution_id not in status:
+            root = (executions.c.tenant == tenant, executions.c.id == line[-1])
+            mine = (executions.c.tenant == tenant, executions.c.id == execution_id)
+            status = sa.select(executions.c.status)
+            # Locked: whoever gives the execution back waits, and then sees the message. A child is not waited for with the
+            # root in hand: a group that holds the one may want the other.
+            connection.execute(status.where(*root).with_for_update()).one_or_none()
+            row = connection.execute(status.where(*mine).with_for_update(skip_locked=True)).one_or_none()
+            if row is None:
+                if connection.execute(status.where(*mine)).one_or_none() is not None:
+                    return None
                 raise NotFound(f"there is no execution {execution_id!r}")
-            if status[execution_id] not in _UNFINISHED:
+            if row.status not in _UNFINISHED or not _leave(connection, tenant, execution_id, message, payload):
                 return False
-            if not _leave(connection, tenant, execution_id, message, payload):
-                return False
-            queued = (executions.c.tenant == tenant, executions.c.id == line[-1], executions.c.queued)
             waits = sa.or_(executions.c.wake_at.is_(None), executions.c.wake_at > now())
-            free = (executions.c.status.in_(_UNFINISHED), executions.c.worker.is_(None), waits)
-            connection.execute(sa.update(executions).where(*queued, *free).values(wake_at=now()))
+            free = (executions.c.queued, executions.c.status.in_(_UNFINISHED), executions.c.worker.is_(None), waits)
+            connection.execute(sa.update(executions).where(*root, *free).values(wake_at=now()))
             return True
 
-        left = await self._bound.write(work)
-        if left:
-            self._bound.ring()
-        return left
+        until = anyio.current_time() + _BUSY
+        while True:
+            left = await self._bound.write(work)
+            if left:
+                self._bound.ring()
+            if left is not None:
+                return left
+            if anyio.current_time() > until:
+                raise Unavailable(f"{execution_id} is written all the time: try again")
+            await anyio.sleep(0.005)
 
     async def messages(self, execution_id: str) -> Sequence[Message]:
         mine = self._mine(execution_id)

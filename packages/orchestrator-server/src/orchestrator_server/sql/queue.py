@@ -325,6 +325,10 @@ def _renewer(claims: Sequence[Claim], lease: float) -> Callable[[Connection], li
         held: list[Claim] = []
         for (tenant, worker), mine in groups.items():
             pairs = sa.tuple_(executions.c.id, executions.c.fence).in_([(c.execution_id, c.fence) for c in mine])
+            # Locked in the order of ids, as those that are appended to: no update keeps an order.
+            named = (executions.c.tenant == tenant, executions.c.id.in_([c.execution_id for c in mine]))
+            locked = sa.select(executions.c.id).where(*named).order_by(executions.c.id)
+            connection.execute(locked.with_for_update(key_share=True)).all()
             renewed = (
                 sa.update(executions)
                 .where(executions.c.tenant == tenant, executions.c.worker == worker, pairs)
