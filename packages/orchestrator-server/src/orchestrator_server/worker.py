@@ -685,8 +685,7 @@ class Worker:
                 workflow = await self._realms.workflow(tenant, row.workflow, row.version)
             first = (await store.journal.read(tenant, row.id))[:1]
             start = first[0].start if first and isinstance(first[0], ExecutionStarted) else None
-            realm = await self._realms.for_execution(tenant, workflow)
-            follower = self._followers[row.id] = Follower(0, responders(realm.plan(workflow, start)))
+            follower = self._followers[row.id] = Follower(0, responders(self._realms.outline(workflow, start)))
         return self._handle_of(created, store, follower)
 
     def _handle_of(self, created: Created, store: TenantStore, follower: Follower) -> Handle:

@@ -116,7 +116,13 @@ class SqlQueue:
     async def renew(self, claims: Collection[Claim], lease: float) -> Sequence[Claim]:
         held: list[Claim] = []
         for home, mine in (await self._by_home(claims)).items():
-            held += await self._at(home, home.database.write(home.queue_scope, _renewer(mine, lease)))
+            renewed = await self._at(home, home.database.write(home.queue_scope, _renewer(mine, lease)))
+            held += renewed
+            # Those that are written just now are waited for one by one, with nothing else in hand: a group locks several.
+            kept = {(claim.tenant, claim.execution_id) for claim in renewed}
+            for claim in mine if len(mine) > 1 else ():
+                if (claim.tenant, claim.execution_id) not in kept:
+                    held += await self._at(home, home.database.write(home.queue_scope, _renewer([claim], lease)))
         order = {(claim.tenant, claim.execution_id, claim.fence): number for number, claim in enumerate(claims)}
         return sorted(held, key=lambda claim: order[claim.tenant, claim.execution_id, claim.fence])
 
@@ -325,13 +331,14 @@ def _renewer(claims: Sequence[Claim], lease: float) -> Callable[[Connection], li
         held: list[Claim] = []
         for (tenant, worker), mine in groups.items():
             pairs = sa.tuple_(executions.c.id, executions.c.fence).in_([(c.execution_id, c.fence) for c in mine])
-            # Locked in the order of ids, as those that are appended to: no update keeps an order.
-            named = (executions.c.tenant == tenant, executions.c.id.in_([c.execution_id for c in mine]))
-            locked = sa.select(executions.c.id).where(*named).order_by(executions.c.id)
-            connection.execute(locked.with_for_update(key_share=True)).all()
+            found = sa.select(executions.c.id).where(
+                executions.c.tenant == tenant, executions.c.worker == worker, pairs
+            )
+            free = found.with_for_update(skip_locked=len(mine) > 1, key_share=True)
             renewed = (
                 sa.update(executions)
                 .where(executions.c.tenant == tenant, executions.c.worker == worker, pairs)
+                .where(executions.c.id.in_(connection.execute(free).scalars().all()))
                 .values(wake_at=now() + lease)
                 .returning(executions.c.id, executions.c.fence, executions.c.wake_at)
             )

@@ -471,7 +471,7 @@ class PostgresLane(Lane):
         columns = zip(*(_row(job)[1:] for job in appends), strict=True)
         with raw.cursor() as scope, raw.cursor() as cursor, raw.pipeline():
             scope.execute(*appends[0].scope.settings)
-            cursor.execute(statements.APPEND, [*map(list, columns), *[appends[0].scope.tenant] * 3])
+            cursor.execute(statements.APPEND, [*map(list, columns), *[appends[0].scope.tenant] * 2])
             moved = {row[0] for row in cursor.fetchall()}
         answers: list[Answer] = []
         done: list[Append] = []
