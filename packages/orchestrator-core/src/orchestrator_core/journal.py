@@ -36,7 +36,8 @@ class Journal(Protocol):
     ) -> None:
         """Add events after the first ``expected_seq``; all or none. When it returns they are committed.
 
-        Nothing to add moves the fence all the same: whoever writes under an older one is refused from then on.
+        Nothing to add is a question whether the events are still these; a journal that keeps fences apart from events
+        moves them by it.
 
         Events identical to those that stand there already, under the same fence, count as success: the reply to an
         earlier append may have been lost.

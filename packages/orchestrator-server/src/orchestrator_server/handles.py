@@ -19,7 +19,7 @@ from orchestrator_core.types import ExecutionStatus, Json, NodeStatus, Result
 from orchestrator_server.records import Created
 from orchestrator_server.storage import TenantStore
 
-__all__ = ["RESPOND", "Answer", "AnswerKind", "Follower", "Handle", "responders"]
+__all__ = ["RESPOND", "Answer", "AnswerKind", "Arrival", "Follower", "Handle", "responders"]
 
 RESPOND: Final = "respond"
 """The node type that answers who started the execution."""
@@ -43,6 +43,21 @@ class Answer:
     kind: AnswerKind
     result: Result | None = None
     response: Json = None
+
+
+@attrs.define(eq=False)
+class Arrival:
+    """An execution that runs already, and is accepted with the first events that are written of it."""
+
+    created: Created | None = None
+    failure: BaseException | None = None
+    settled: anyio.Event = attrs.field(factory=anyio.Event)
+
+    def settle(self, created: Created | None, failure: BaseException | None = None) -> None:
+        """Say what came of it: the first time counts."""
+        if not self.settled.is_set():
+            self.created, self.failure = created, failure
+            self.settled.set()
 
 
 class Follower:

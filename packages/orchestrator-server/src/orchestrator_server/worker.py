@@ -25,7 +25,7 @@ from orchestrator_core.results import failure_to_json
 from orchestrator_core.types import ExecutionStatus, Json, NodeIO, Pins
 from orchestrator_server.error_workflows import ErrorWorkflows
 from orchestrator_server.errors import Conflict, NotFound, Unavailable
-from orchestrator_server.handles import Follower, Handle, responders
+from orchestrator_server.handles import Arrival, Follower, Handle, responders
 from orchestrator_server.realms import Realms, ServedDriver, TenantRealm
 from orchestrator_server.records import Claim, Created, Message, NewExecution
 from orchestrator_server.storage import Storage, TenantStore
@@ -54,28 +54,13 @@ class _Known(OrchestratorError):  # noqa: N818 - as above
 
 
 @attrs.define(eq=False)
-class _Arrival:
-    """An execution that runs already, and is accepted with the first events that are written of it."""
-
-    created: Created | None = None
-    failure: BaseException | None = None
-    settled: anyio.Event = attrs.field(factory=anyio.Event)
-
-    def settle(self, created: Created | None, failure: BaseException | None = None) -> None:
-        """Say what came of it: the first time counts."""
-        if not self.settled.is_set():
-            self.created, self.failure = created, failure
-            self.settled.set()
-
-
-@attrs.define(eq=False)
 class _Held:
     """An execution that this worker holds. ``until`` is when its lease is over, by this machine's monotonic clock."""
 
     claim: Claim
     until: float
     driver: Driver | None = None
-    arrival: _Arrival | None = None  # where it was not accepted yet when it began
+    arrival: Arrival | None = None  # where it was not accepted yet when it began
     ready: bool = False  # its inbox has been read once
     resting: bool = False  # all of it waits, but it is not parked
     leaving: bool = False  # it is parked when its children's inboxes were looked at once more
@@ -603,7 +588,7 @@ class Worker:
         self, realm: TenantRealm, store: TenantStore, driver: ServedDriver, new: NewExecution
     ) -> Created:
         """Begin with an execution at once; returns when it is accepted, or another one stands for its idempotency key."""
-        event, arrival = new.event, _Arrival()
+        event, arrival = new.event, Arrival()
         claim = Claim(store.tenant, event.execution_id, event.workflow, event.version, self.name, 1, 1, 1, 0.0)
         held = _Held(claim, float("inf"), arrival=arrival, ready=True)
 

@@ -84,6 +84,11 @@ async def appends_are_fenced(h: Harness) -> None:
     assert [*await store.journal.read("t", "exe_a")] == [start("exe_a"), *step(1), *step(2)]
     assert [*await store.journal.read("t", "exe_a", 2)] == [step(1)[1], *step(2)]
     assert [*await store.journal.read("t", "exe_a", 9)] == []
+    await store.journal.append("t", "exe_a", 5, fresh.fence + 1, [])
+    await refused(
+        Conflict, store.journal.append("t", "exe_a", 5, fresh.fence, step(3)), "nothing to add moved the fence"
+    )
+    await refused(Conflict, store.journal.append("t", "exe_a", 3, fresh.fence + 2, []), "others have written since")
     await refused(Conflict, store.journal.append("t", "exe_z", 3, 9, step(1)), "an unknown execution")
     await refused(Conflict, store.journal.append("t", "exe_z", 0, 9, step(1)), "one that does not begin")
     assert await store.executions.get("exe_z") is None
