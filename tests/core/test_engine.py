@@ -17,6 +17,7 @@ from orchestrator_core import (
     DocumentError,
     Duration,
     Engine,
+    Execution,
     IllegalEvent,
     MemoryJournal,
     NodeContext,
@@ -27,6 +28,7 @@ from orchestrator_core import (
     node_type,
     setting,
 )
+from orchestrator_core.driver import Driver
 from orchestrator_core.events import AttemptStarted, Event, ExecutionEnded, ExecutionStarted, NodeEnded
 from orchestrator_core.journal import event_from_json, event_to_json
 from orchestrator_core.results import result_to_json
@@ -464,6 +466,15 @@ async def test_stored_workflows_are_child_executions() -> None:
     assert result.node("bad").output["node"] == "bad"
 
 
+async def with_a_child_at_rest(e: Engine, execution: Execution) -> Driver:
+    """The driver of an execution, once it has a child and both only wait."""
+    driver = e.driver(execution.id)
+    assert driver is not None
+    while not driver.children or not driver.is_still():
+        await anyio.sleep(0.01)
+    return driver
+
+
 @pytest.mark.parametrize("known", [False, True])
 async def test_a_child_that_is_cancelled_before_it_is_there_is_cancelled(known: bool) -> None:
     """Its journal is being read when the cancel comes: before it begins, or before it is gone on with."""
@@ -484,10 +495,7 @@ async def test_a_child_that_is_cancelled_before_it_is_there_is_cancelled(known: 
         async with engine(workflows=[child], journal=journal) as e:
             execution = await e.start(parent)
             if known:
-                driver = e.driver(execution.id)
-                assert driver is not None
-                while not driver.children or not driver.is_still():
-                    await anyio.sleep(0.01)
+                await with_a_child_at_rest(e, execution)
                 execution.park()
                 execution = await e.resume(parent, execution.id)
             journal.reading = anyio.Event()
@@ -510,10 +518,7 @@ async def test_a_child_that_was_not_told_before_a_crash_is_cancelled_after_it(
     with anyio.fail_after(10):
         async with engine(workflows=[child]) as e:
             execution = await e.start(parent)
-            driver = e.driver(execution.id)
-            assert driver is not None
-            while not driver.children or not driver.is_still():
-                await anyio.sleep(0.01)
+            await with_a_child_at_rest(e, execution)
             with monkeypatch.context() as patched:
                 patched.setattr(e, "cancel_child", not_told)
                 await execution.cancel(path)
@@ -530,10 +535,7 @@ async def test_a_parent_that_was_given_up_gets_no_child_any_more() -> None:
     parent = workflow({"id": "a", "type": "workflow", "config": {"workflow": "child"}})
     async with engine(workflows=[child]) as e:
         execution = await e.start(parent)
-        driver = e.driver(execution.id)
-        assert driver is not None
-        while not driver.children or not driver.is_still():
-            await anyio.sleep(0.01)
+        driver = await with_a_child_at_rest(e, execution)
         (child_id,) = driver.children
         execution.park()
         for late in (e._start(child, None, parent=(driver, "a")), e._resume(child, child_id, 0, (driver, "a"))):

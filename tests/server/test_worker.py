@@ -417,11 +417,16 @@ async def _child(store: TenantStore, parent: str) -> str:
     return found[0]
 
 
-async def test_a_parent_whose_child_waits_holds_no_lease_and_no_memory(storage: Storage) -> None:
-    store = await tenant(storage)
+async def save_nested(store: TenantStore) -> None:
+    """A workflow `outer` that calls one that calls one that waits."""
     await save(store, INNER)
     await save(store, document(node("go", "manual"), node("call", "workflow", workflow="inner"), name="middle"))
     await save(store, document(node("go", "manual"), node("call", "workflow", workflow="middle"), name="outer"))
+
+
+async def test_a_parent_whose_child_waits_holds_no_lease_and_no_memory(storage: Storage) -> None:
+    store = await tenant(storage)
+    await save_nested(store)
     async with room(storage) as here:
         handle = await here.worker.execute("ann", "outer")
         child = await _child(store, handle.id)
@@ -443,9 +448,7 @@ async def test_a_parent_whose_child_waits_holds_no_lease_and_no_memory(storage: 
 
 async def test_cancelling_a_parent_that_was_put_away_cancels_its_children(storage: Storage) -> None:
     store = await tenant(storage)
-    await save(store, INNER)
-    await save(store, document(node("go", "manual"), node("call", "workflow", workflow="inner"), name="middle"))
-    await save(store, document(node("go", "manual"), node("call", "workflow", workflow="middle"), name="outer"))
+    await save_nested(store)
     async with room(storage) as here:
         handles = [await here.worker.execute("ann", "outer") for _ in range(10)]
         for handle in handles:
