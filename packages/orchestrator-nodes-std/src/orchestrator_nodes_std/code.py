@@ -233,12 +233,8 @@ class SandboxLanguage(Generic[R]):
     async def _run_beside(
         self, helper: Helper, source: str, context: Mapping[str, Json], *, limits: Limits, seed: int, now: float
     ) -> Completed:
-        """What `run` of the sandbox gives, from a process that `_beside` named.
-
-        Raises:
-            Gone: There is none for this language: the call is made here.
-        """
-        raise Gone
+        """What `run` of the sandbox gives, from a process that `_beside` named."""
+        raise NotImplementedError
 
     def _check_once(self, source: str, expression: bool, check: Callable[[], None]) -> None:
         """Parse a source, unless it was found right before: a workflow is judged whenever it is run."""
