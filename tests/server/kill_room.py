@@ -261,9 +261,10 @@ class Clients:
     told: dict[str, str] = attrs.field(factory=dict)  # workflow and number -> execution, for every 2xx
     outputs: dict[str, Any] = attrs.field(factory=dict)  # execution -> the output that was answered
     statuses: Counter[int] = attrs.field(factory=Counter)
-    stopped: bool = False
     pace: float = 0.03
     kinds: Sequence[str] = ("_order", "_order", "_fan", "_ask", "_nest", "_call", "_call")
+    _stopping: bool = False
+    _answered: anyio.Event = attrs.field(factory=anyio.Event)
     _http: httpx.AsyncClient | None = None
 
     @property
@@ -271,15 +272,21 @@ class Clients:
         return len(self.told)
 
     async def run(self) -> None:
-        """Until :meth:`stop`; what has begun is asked for until it is answered."""
-        async with self.house.client() as http, anyio.create_task_group() as group:
-            self._http = http
+        """Until :meth:`rest`; what has begun is asked for until it is answered."""
+        async with self.house.client() as self._http:
             await self._save()
-            for number, kind in enumerate(self.kinds):
-                group.start_soon(self._repeat, getattr(self, kind), number * 1_000_000)
+            async with anyio.create_task_group() as group:
+                for number, kind in enumerate(self.kinds):
+                    group.start_soon(self._repeat, getattr(self, kind), number * 1_000_000)
+            await self._ask_until("POST", "/workflows/ticks/activate", {"version": None})
+        self._answered.set()
 
-    def stop(self) -> None:
-        self.stopped = True
+    async def rest(self) -> None:
+        """Return when nothing more happens: all who asked were answered, no slot comes any more, and all executions have ended."""
+        self._stopping = True
+        with anyio.fail_after(60):
+            await self._answered.wait()
+        await self.house.all_ended()
 
     async def _save(self) -> None:
         for content in documents(self.house.notes):
@@ -287,7 +294,7 @@ class Clients:
             assert response.status_code in {201, 409}, response.text  # its answer may have been lost
 
     async def _repeat(self, kind: Callable[[int], Any], number: int) -> None:
-        while not self.stopped:
+        while not self._stopping:
             await kind(number)
             number += 1
             await anyio.sleep(self.pace)
@@ -361,6 +368,7 @@ class Clients:
 
 async def audit(place: House, clients: Clients, *, status: str = "succeeded") -> None:
     """Nothing that was acknowledged is lost, nothing is recorded twice, and all of it came out right."""
+    await clients.rest()
     rows = {row.id: row for row in await place.rows()}
     assert set(clients.told.values()) <= rows.keys(), "what was acknowledged is there"
     noted = read_notes(place.notes)

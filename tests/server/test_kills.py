@@ -59,8 +59,6 @@ async def test_a_server_that_is_killed_while_it_writes_has_lost_nothing(tmp_path
             if held:
                 waits.append(await taken_over(place, process) - max(killed + LEASE, ready))
             process = following
-        clients.stop()
-        await place.all_ended()
         await audit(place, clients)
         check_file(tmp_path)
     assert clients.count > 10 * KILLS, "it was killed while it worked"
@@ -93,8 +91,6 @@ async def test_a_worker_that_is_killed_while_it_writes_has_lost_nothing(
             if await place.held_by(process):
                 waits.append(await taken_over(place, process) - killed - LEASE)
             workers.append(await place.work())
-        clients.stop()
-        await place.all_ended()
         await audit(place, clients)
     assert clients.count > 10 * KILLS, "they were killed while they worked"
     assert len(waits) > KILLS / 2, "they were killed while they held something"
@@ -127,8 +123,6 @@ async def test_a_server_that_dies_at_a_named_boundary_has_lost_nothing(tmp_path:
             assert process.poll() == -signal.SIGKILL, f"it did not come to {point}: {place.said()}"
             check_file(tmp_path)
         await place.serve(POISON_CLAIMS="1000")
-        clients.stop()
-        await place.all_ended()
         await audit(place, clients)
 
 
@@ -158,6 +152,4 @@ async def test_a_worker_that_dies_at_a_named_boundary_has_lost_nothing(
                     await anyio.sleep(0.02)
             assert process.poll() == -signal.SIGKILL, f"it did not come to {point}: {place.said()}"
         await place.work(POISON_CLAIMS="1000")
-        clients.stop()
-        await place.all_ended()
         await audit(place, clients)

@@ -262,8 +262,6 @@ async def test_a_full_disk_is_told_and_passes(tmp_path: Path) -> None:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, before)
         count = clients.count
         await until(lambda: clients.count > count + 10)
-        clients.stop()
-        await place.all_ended()
         await audit(place, clients)
         assert process.poll() is None
         with sqlite3.connect(tmp_path / "data.db") as connection:
@@ -336,8 +334,6 @@ async def test_a_database_that_was_gone_comes_back_and_nothing_is_lost(tmp_path:
         await anyio.to_thread.run_sync(postgres.start)
         count = clients.count
         await until(lambda: clients.count > count + 10)
-        clients.stop()
-        await place.all_ended()
         await audit(place, clients)
         assert all(process.poll() is None for process in processes), place.said()
 
@@ -425,8 +421,6 @@ async def test_an_answer_to_a_commit_that_is_lost_changes_nothing(tmp_path: Path
             wire.losing = True
             await until(lambda: not wire.losing)
             await anyio.sleep(0.1)
-        clients.stop()
-        await place.all_ended()
         await audit(place, clients)
         assert wire.lost >= 8
 
@@ -455,8 +449,6 @@ async def test_a_worker_whose_database_falls_silent_is_fenced_off(tmp_path: Path
         wire.silent = False
         other.terminate()
         other.wait(20)
-        clients.stop()
-        await place.all_ended()
         await audit(place, clients)
         assert silent.poll() is None, place.said()
 
@@ -478,7 +470,5 @@ async def test_leases_live_on_the_databases_clock(tmp_path: Path, postgres: Post
         await until(lambda: place.held_by(early))
         early.kill()
         early.wait()
-        clients.stop()
-        await place.all_ended()
         await audit(place, clients)
         assert late.poll() is None, place.said()
