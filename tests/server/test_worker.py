@@ -434,9 +434,10 @@ async def test_a_parent_whose_child_waits_holds_no_lease_and_no_memory(storage: 
         for _ in range(2):
             await until(lambda: _is(store, handle.id, "waiting"))
             assert here.worker.holds == 0
-            row = await store.executions.get(handle.id)
-            assert row is not None
-            assert (row.status, row.worker, row.wake_at) == ("waiting", None, None)
+            for name in (handle.id, child, grandchild):
+                row = await store.executions.get(name)
+                assert row is not None
+                assert (row.status, row.worker, row.wake_at) == ("waiting", None, None)
             assert here.engine.driver(grandchild) is None
             # What means nothing to it wakes it too, and is dropped.
             await store.inbox.post(grandchild, Message("odd", "signal", "nobody", "yes"))

@@ -172,7 +172,7 @@ class Queue(Protocol):
         Args:
             claim: The claim.
             wake_in: Seconds until it is due again.
-            waiting: It waits for a time or a signal (its status says so).
+            waiting: It waits for a time or a signal (its status says so, and its children's).
             failed: The worker could not work on it: the claim counts towards quarantine.
             children: The executions that it drives, and those that they drive.
         """
@@ -344,7 +344,8 @@ class StoreJournal(Journal, Protocol):
     """The core's journal, over one tenant's executions; naming another is :class:`ForeignTenant`.
 
     Appending the start event of an execution that is not known makes its row: such an execution is driven by whoever
-    appends to it (a parent), the queue never hands it out. An append moves the count of events, under its fence. One that
+    appends to it (a parent), the queue never hands it out. An append moves the count of events, under its fence. One of
+    no events moves the fence alone, and is how a child that waited goes on: its status is `running` again. One that
     holds :class:`~orchestrator_core.events.ExecutionEnded` ends the execution, its queue entry and its lease. Signals and
     cancels in it are consumed from the inbox.
     """

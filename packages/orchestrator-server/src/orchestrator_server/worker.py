@@ -419,6 +419,8 @@ class Worker:
             await self._storage.queue.release(
                 claim, wake_in=wake_in, waiting=waiting, failed=failed, children=held.children
             )
+            if wake_in is not None and wake_in < self._poll:
+                self._work.set()  # due before the queue is looked at next
         except Exception as error:  # noqa: BLE001 - the lease ends by itself
             extra = {"tenant": claim.tenant, "execution": claim.execution_id}
             _LOG.warning("the lease of %s could not be given back: %s", claim.execution_id, error, extra=extra)

@@ -204,6 +204,8 @@ class MemoryJournal(Part):
             raise Conflict(f"{execution_id}: expected {expected_seq} events, there are {row.seq}")
         execution.events += texts
         row = attrs.evolve(row, seq=row.seq + len(texts), fence=fence, claims=0)
+        if not texts and row.status == "waiting":  # a child that goes on
+            row = attrs.evolve(row, status="running")
         for signal in encoded.signals:
             if signal in execution.inbox and execution.inbox[signal].kind == "signal":
                 del execution.inbox[signal]

@@ -162,16 +162,19 @@ class Queue:
         if execution is None:
             return False
         now = self._world.now()
-        family = (self._world.tenants[claim.tenant].executions.get(name) for name in (claim.execution_id, *children))
-        mail = any(one is not None and one.inbox for one in family)
+        every = self._world.tenants[claim.tenant].executions
+        family = [every[name] for name in (claim.execution_id, *children) if name in every]
+        mail = any(one.inbox for one in family)
         wake_at = now if mail else None if wake_in is None else now + wake_in
         execution.row = attrs.evolve(
             execution.row,
             worker=None,
             wake_at=wake_at,
-            status="waiting" if waiting else execution.row.status,
             claims=execution.row.claims if failed else 0,
         )
+        for one in family if waiting else ():
+            if one.row.status == "running":
+                one.row = attrs.evolve(one.row, status="waiting")
         if wake_at is not None and wake_at <= now:
             self._world.ring()
         return True

@@ -89,8 +89,8 @@ def _list(names: Sequence[str], prefix: str = "") -> str:
 
 
 _JOURNAL = (
-    f"INSERT INTO journal ({_list(JOURNAL_COLUMNS)}) "
-    "SELECT NEW.tenant, NEW.id, NEW.first, NEW.count, NEW.by, NEW.data, NEW.refs WHERE NEW.count > 0;"
+    f"INSERT INTO journal ({_list(JOURNAL_COLUMNS)}) "  # noqa: S608 - as below
+    "VALUES (NEW.tenant, NEW.id, NEW.first, NEW.count, NEW.by, NEW.data, NEW.refs);"
 )
 _OUTCOME = (
     "INSERT INTO outcomes (tenant, execution, data, refs) "
@@ -101,6 +101,7 @@ _KEY = (
     "SELECT NEW.tenant, NEW.key, NEW.id, NEW.fingerprint WHERE NEW.key IS NOT NULL;"
 )
 _MOVE = "UPDATE executions SET seq = seq + NEW.count, fence = NEW.fence, claims = 0, size = size + NEW.size"
+_GO_ON = "status = CASE status WHEN 'waiting' THEN 'running' ELSE status END"  # no events: a child that goes on
 _END = "status = NEW.status, finished_at = NEW.finished_at, error_code = NEW.error_code, worker = NULL, wake_at = NULL"
 _FITS = "WHERE tenant = NEW.tenant AND id = NEW.id AND seq = NEW.first AND fence <= NEW.fence;"
 _OR_NOT = "SELECT RAISE(ABORT, 'it does not fit') WHERE changes() = 0;"
@@ -120,7 +121,10 @@ _VIEW = (
         f"INSERT INTO executions ({_list(_EXECUTION)}) VALUES ({_list(_EXECUTION, 'NEW.')});",  # noqa: S608 - as above
         *(_KEY, _JOURNAL, _OUTCOME),
     ),
-    _trigger("job_going_on", "NOT NEW.new AND NEW.status IS NULL", f"{_MOVE} {_FITS}", _OR_NOT, _JOURNAL),
+    _trigger(
+        "job_appending", "NEW.count > 0 AND NEW.status IS NULL AND NOT NEW.new", f"{_MOVE} {_FITS}", _OR_NOT, _JOURNAL
+    ),
+    _trigger("job_going_on", "NEW.count = 0", f"{_MOVE}, {_GO_ON} {_FITS}", _OR_NOT),
     _trigger(
         "job_ending",
         "NEW.status IS NOT NULL AND NOT NEW.new",

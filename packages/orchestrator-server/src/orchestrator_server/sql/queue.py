@@ -162,6 +162,13 @@ class SqlQueue:
             if not failed:
                 values["claims"] = 0
             connection.execute(sa.update(executions).where(*mine).values(values))
+            if waiting and children:
+                these = (executions.c.tenant == claim.tenant, executions.c.id.in_(children))
+                going_on = sa.select(executions.c.id).where(*these, executions.c.status == "running")
+                # Not waited for, as others may wait for this lock: one that is written to this moment is shown as running.
+                free = connection.execute(going_on.with_for_update(skip_locked=True)).scalars().all()
+                mark = sa.update(executions).where(executions.c.tenant == claim.tenant, executions.c.id.in_(free))
+                connection.execute(mark.values(status="waiting"))
             return True, mail or (wake_in is not None and wake_in <= 0)
 
         held, due = await home.database.write(home.queue_scope, work)

@@ -60,7 +60,8 @@ WITH given AS MATERIALIZED (
   SELECT * FROM unnest(%s::text[], %s::bigint[], %s::int[], %s::bigint[], %s::text[], %s::text[])
     AS g (id, seq, number, fence, data, refs)
 ), moved AS (
-  UPDATE executions AS e SET seq = e.seq + g.number, fence = g.fence, claims = 0, size = e.size + octet_length(g.data)
+  UPDATE executions AS e SET seq = e.seq + g.number, fence = g.fence, claims = 0, size = e.size + octet_length(g.data),
+      status = CASE WHEN g.number = 0 AND e.status = 'waiting' THEN 'running' ELSE e.status END
     FROM given AS g
     WHERE e.tenant = %s AND e.id = g.id AND e.seq = g.seq AND e.fence <= g.fence
     RETURNING e.id

@@ -294,6 +294,8 @@ async def a_message_for_a_child_wakes_its_root(h: Harness) -> None:
         assert (await row_of(store, name)).parent == parent
     family = ("exe_child", "exe_a_grandchild")
     assert await queue.release(claim, wake_in=None, waiting=True, children=family)
+    statuses = [(await row_of(store, name)).status for name in ("exe_root", *family, "exe_other")]
+    assert statuses == ["waiting", "waiting", "waiting", "running"]
     assert await store.inbox.post("exe_other", Message("m0", "signal", "n", "go"))
     assert list(await queue.claim("a", 5, LEASE)) == [], "it is nobody's child"
     assert await store.inbox.post("exe_a_grandchild", Message("m1", "signal", "n", "go"))
@@ -306,9 +308,14 @@ async def a_message_for_a_child_wakes_its_root(h: Harness) -> None:
     assert await queue.release(claim, wake_in=1000.0, waiting=True, children=family)
     claim = await _claim(h)
     await store.inbox.discard("exe_child", ["m2"])
+    for name in family:
+        await store.journal.append("t", name, 1, claim.fence, [])
+        assert (await row_of(store, name)).status == "running", "it goes on"
     await store.journal.append("t", "exe_child", 1, claim.fence, [ended()])
     assert not await store.inbox.post("exe_child", Message("m3", "cancel")), "it has ended"
     assert await queue.release(claim, wake_in=1000.0, waiting=True, children=family)
+    await store.journal.append("t", "exe_child", 2, claim.fence, [])
+    assert (await row_of(store, "exe_child")).status == "succeeded", "it has ended"
     assert list(await queue.claim("a", 5, LEASE)) == []
     await store.journal.append("t", "exe_root", 1, claim.fence, [ended()])
     assert await store.inbox.post("exe_a_grandchild", Message("m4", "cancel"))
