@@ -13,7 +13,7 @@ import reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator_core import IllegalEvent, Machine, OrchestratorError, event_from_json, event_to_json
+from orchestrator_core import IllegalEvent, Machine, OrchestratorError, Workflow, event_from_json, event_to_json
 from orchestrator_core.admission import exists
 from orchestrator_core.events import (
     DECISIONS,
@@ -296,6 +296,32 @@ def test_an_illegal_event_raises_and_changes_nothing(case: dict[str, Any], data:
         with pytest.raises(IllegalEvent):
             machine.receive(event)
         assert json.dumps(machine.snapshot()) == before
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed", "timeout"])
+def test_how_an_execution_ends_is_decided_once_while_its_children_end(how: str) -> None:
+    nodes = [{"id": "call", "type": "workflow", "config": {"workflow": "inner"}}, {"id": "a", "type": "echo"}]
+    document = {"schema": 1, "id": "w", "settings": {"timeout": 5}, "nodes": nodes}
+    machine = Machine(make_plan(Workflow.from_dict(document), describe))
+    machine.receive(ExecutionStarted(0.0, "exe_a"))
+    if how == "cancelled":
+        machine.receive(CancelRequested(1.0, ""))
+    elif how == "failed":
+        machine.receive(AttemptFailed(1.0, "a", 1, Failure("broken", "it is broken")))
+    else:
+        machine.receive(TimerFired(5.0, "", "timeout"))
+    assert machine.ended is None, "its child has not ended"
+    assert not machine.timers, "it waits for no time any more"
+    assert machine.receive(TimerFired(5.0, "", "timeout")).events == []
+    assert machine.receive(CancelRequested(6.0, "")).events == []
+    machine.receive(ChildEnded(7.0, "call", ExecutionStatus.CANCELLED))
+    ended = machine.ended
+    assert ended is not None
+    assert (ended.status, ended.error and ended.error.code) == {
+        "cancelled": (ExecutionStatus.CANCELLED, None),
+        "failed": (ExecutionStatus.FAILED, "broken"),
+        "timeout": (ExecutionStatus.FAILED, "timeout"),
+    }[how]
 
 
 @FEWER

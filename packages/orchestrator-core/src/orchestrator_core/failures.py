@@ -132,10 +132,9 @@ def let_go(fold: Fold, record: Record) -> None:
         fold.later(_stop_items, record)
     body = record.body
     if body is not None:
-        body.closed = True  # whatever is still asked about it is answered too late
+        shut(fold, body)  # whatever is still asked about it is answered too late
         if body.unfinished:
             fold.later(close, body)
-        fold.timers.pop((body.path, "timeout"), None)
         body.asking = ""
 
 
@@ -156,11 +155,17 @@ def close(fold: Fold, frame: Frame) -> None:
             end_undue(fold, frame, index, NodeStatus.CANCELLED, "stopped")
 
 
+def shut(fold: Fold, frame: Frame) -> None:
+    """How a frame ends is decided; its time-out changes that no more, though children may end later still."""
+    frame.closed = True
+    fold.timers.pop((frame.path, "timeout"), None)
+
+
 def close_root(fold: Fold, verdict: Any) -> None:
     """Cancel the execution: ``verdict`` is ``cancelled``, or the failure of its time-out."""
     root = fold.root
     if root is not None:
-        root.closed = True
+        shut(fold, root)
         root.verdict = verdict
         if root.unfinished:
             fold.later(close, root)

@@ -72,6 +72,7 @@ from orchestrator_core.failures import (
     frame_failed,
     let_go,
     put_if,
+    shut,
     unfinished_items,
 )
 from orchestrator_core.fold import Fold, order_of
@@ -620,7 +621,7 @@ class Machine(Fold):
         if unhandled:
             frame.failed_at = record.index if frame.failed_at < 0 else min(frame.failed_at, record.index)
             if not self.drain:
-                frame.closed = True
+                shut(self, frame)
                 self.later(frame_failed, frame)
         skipped = TAINTED if (unhandled and self.drain) or event.reason == "tainted" else SKIPPED
         settle(self, frame, record.index, event.outputs, skipped)
