@@ -447,6 +447,23 @@ async def test_a_parent_whose_child_waits_holds_no_lease_and_no_memory(storage: 
             assert await ended(store, name) == "succeeded"
 
 
+async def test_a_family_too_large_to_be_brought_back_for_every_message_stays(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator_server.worker._FAMILY", 2)
+    store = await tenant(storage)
+    await save_nested(store)
+    async with room(storage) as here:
+        handle = await here.worker.execute("ann", "outer")
+        grandchild = await _child(store, await _child(store, handle.id))
+        await until(lambda: here.engine.driver(grandchild) is not None and here.engine.driver(handle.id).is_still())  # type: ignore[union-attr]
+        await anyio.sleep(1.0)  # a smaller one is put away in a twentieth of it
+        assert here.worker.holds == 1
+        assert await _is(store, handle.id, "running")
+        await store.inbox.post(grandchild, Message("s", "signal", "ask", "yes"))
+        assert await ended(store, handle.id) == "succeeded"
+
+
 async def test_cancelling_a_parent_that_was_put_away_cancels_its_children(storage: Storage) -> None:
     store = await tenant(storage)
     await save_nested(store)
