@@ -264,6 +264,7 @@ class Clients:
     pace: float = 0.03
     kinds: Sequence[str] = ("_order", "_order", "_fan", "_ask", "_nest", "_call", "_call")
     _stopping: bool = False
+    _asking: dict[str, str] = attrs.field(factory=dict)  # what is asked for -> what was said last
     _answered: anyio.Event = attrs.field(factory=anyio.Event)
     _http: httpx.AsyncClient | None = None
 
@@ -284,8 +285,9 @@ class Clients:
     async def rest(self) -> None:
         """Return when nothing more happens: all who asked were answered, no slot comes any more, and all executions have ended."""
         self._stopping = True
-        with anyio.fail_after(60):
+        with anyio.move_on_after(60):
             await self._answered.wait()
+        assert self._answered.is_set(), f"these are not answered: {self._asking}; {self.house.said()}"
         await self.house.all_ended()
 
     async def _save(self) -> None:
@@ -343,14 +345,18 @@ class Clients:
 
     async def _ask_until(self, method: str, path: str, body: Any, **more: Any) -> httpx.Response:
         assert self._http is not None
+        asked = f"{method} {path} {json.dumps(body)}"
         while True:
             try:
                 response = await self._http.request(method, path, json=body, **more)
-            except httpx.TransportError:
+            except httpx.TransportError as error:
+                self._asking[asked] = repr(error)
                 await anyio.sleep(0.05)
                 continue
             self.statuses[response.status_code] += 1
+            self._asking[asked] = response.text
             if response.status_code != 503:
+                del self._asking[asked]
                 return response
             assert response.json()["code"] in {"unavailable", "not_running"}, response.text
             await anyio.sleep(0.1)

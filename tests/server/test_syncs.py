@@ -128,7 +128,6 @@ async def served(
         group.start_soon(clients.run)
         while clients.count < 60:
             await anyio.sleep(0.05)
-        clients.stop()
         process.kill()
         process.wait()
         group.cancel_scope.cancel()
