@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
@@ -125,6 +126,65 @@ async def test_a_journal_that_fails_ends_its_execution_and_no_other(error: Excep
                 await bad.result()
             assert caught.value is error
             assert (await good.result()).status == "succeeded"
+
+
+class Flaky(MemoryJournal):
+    """Some calls fail, by their numbers; what they were to do is done all the same where only the reply is lost."""
+
+    def __init__(self, fail: set[int], *, lost: bool) -> None:
+        super().__init__()
+        self.fail = fail
+        self.lost = lost
+        self.calls = 0
+
+    async def _call(self, do: Callable[[], Awaitable[Any]]) -> Any:
+        self.calls += 1
+        if self.calls not in self.fail:
+            return await do()
+        if self.lost:
+            await do()
+        raise OSError("the database is gone")
+
+    async def append(self, *arguments: Any) -> None:
+        await self._call(lambda: MemoryJournal.append(self, *arguments))
+
+    async def read(self, *arguments: Any) -> Any:
+        return await self._call(lambda: MemoryJournal.read(self, *arguments))
+
+
+async def through_failures(journal: Flaky) -> tuple[Any, int]:
+    """What a workflow gives whose child has a child, and how often it was given up until then."""
+    inner = one("sleep", "inner")
+    middle = one("workflow", "middle", workflow="inner")
+    outer = one("workflow", "outer", workflow="middle")
+    failed = 0
+    with anyio.fail_after(LONG):
+        async with make_engine(journal=journal) as engine:
+            realm = engine.realm(tenant="ann", workflows=[inner, middle])
+            execution = await realm.start(outer, "p")
+            while True:
+                try:
+                    result = await execution.result()
+                except OSError:
+                    failed += 1
+                    assert not engine._drivers
+                else:
+                    return (result.status, result.output), failed
+                with contextlib.suppress(OSError):
+                    execution = await realm.resume(outer, execution.id)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_call_of_the_journal_that_fails_is_no_failure_of_a_node_and_leaves_nobody_behind(lost: bool) -> None:
+    """Whichever call it is, of a parent, its child, or the child's child: all are given up, and go on from their journals."""
+    calm = Flaky(set(), lost=lost)
+    assert await through_failures(calm) == (("succeeded", "p"), 0)
+    assert calm.calls > 6
+    for first in range(2, calm.calls + 1):  # with the first call it is accepted
+        for second in (0, *range(first + 1, first + calm.calls)):
+            answer, failed = await through_failures(Flaky({first, second}, lost=lost))
+            assert answer == ("succeeded", "p"), f"the calls {first} and {second} failed"
+            assert failed >= 1
 
 
 async def test_nobody_sees_what_is_not_committed() -> None:

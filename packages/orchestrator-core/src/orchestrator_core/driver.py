@@ -341,7 +341,7 @@ class Driver:
         self._tell()
 
     def stop(self, failure: BaseException) -> None:
-        """Give the execution up here, without an event: its journal stays as it is."""
+        """Give the execution up here, without an event, and its family with it: their journals stay as they are."""
         if self.done:
             return
         self.done = True
@@ -354,6 +354,8 @@ class Driver:
         self.engine.forget(self.machine.execution_id)
         for child in self.children:
             self.engine.stop(child, failure)
+        if self.parent is not None:
+            self.parent[0].stop(failure)  # it would wait for an end of which nobody tells it
         self._tell()
 
     def _tell(self) -> None:

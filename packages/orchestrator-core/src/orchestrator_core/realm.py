@@ -396,10 +396,8 @@ class Realm:
                 )
             if child_id in parent.unwanted:
                 await child.receive(CancelRequested(child.now()))
-        except Conflict as error:
-            parent.root.stop(error)  # somebody else goes on with it: that is no failure of the node
-        except OrchestratorError as error:
-            # A child that cannot run is a failure of its node like any other.
+        except DocumentError as error:
+            # A child that cannot run is a failure of its node like any other; that a journal fails is none.
             failure = Failure(error.code, f"workflow {workflow.id!r} cannot run: {error}")
             self.engine.put(parent, ChildEnded(parent.now(), command.path, ExecutionStatus.FAILED, error=failure))
 
