@@ -19,6 +19,7 @@ from orchestrator_core import (
     NodeContext,
     OrchestratorError,
     SystemClock,
+    Unavailable,
     Workflow,
     hookimpl,
     node_type,
@@ -185,6 +186,39 @@ async def test_a_call_of_the_journal_that_fails_is_no_failure_of_a_node_and_leav
             answer, failed = await through_failures(Flaky({first, second}, lost=lost))
             assert answer == ("succeeded", "p"), f"the calls {first} and {second} failed"
             assert failed >= 1
+
+
+async def test_a_store_for_blobs_that_does_not_answer_is_no_failure_of_the_node() -> None:
+    keys: list[str] = []
+
+    @node_type("keep")
+    async def keep(ctx: NodeContext, config: Nothing, input: Any) -> str:
+        keys.append(ctx.idempotency_key)
+        return await ctx.blobs.put(b"bytes")
+
+    class Away:
+        answers = False
+
+        async def put(self, data: bytes, *, media_type: str = "application/octet-stream") -> str:
+            if not self.answers:
+                raise Unavailable("the database does not answer")
+            return "blob"
+
+        async def get(self, reference: str) -> bytes:
+            raise KeyError(reference)
+
+    blobs = Away()
+    with anyio.fail_after(LONG):
+        async with make_engine(keep, blobs=blobs) as engine:
+            document = one("keep")
+            execution = await engine.start(document)
+            with pytest.raises(Unavailable):
+                await execution.result()
+            blobs.answers = True
+            result = await (await engine.resume(document, execution.id)).result()
+    assert (result.status, result.output) == ("succeeded", "blob")
+    assert len(result.node("a").attempts) == 1
+    assert keys == [keys[0]] * 2, "the same attempt was made again"
 
 
 async def test_nobody_sees_what_is_not_committed() -> None:

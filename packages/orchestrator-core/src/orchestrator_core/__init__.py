@@ -16,6 +16,7 @@ from orchestrator_core.errors import (
     NodeError,
     OrchestratorError,
     PluginError,
+    Unavailable,
 )
 from orchestrator_core.events import Event
 from orchestrator_core.expressions import ExpressionError, truthy
@@ -102,6 +103,7 @@ __all__ = [
     "Services",
     "Settings",
     "SystemClock",
+    "Unavailable",
     "Workflow",
     "dump_json",
     "event_from_json",

@@ -15,7 +15,7 @@ import pluggy
 from orchestrator_core.codec import check_json, copy_json, dump_json
 from orchestrator_core.commands import CancelAttempt, CancelChild, Command, Evaluate, RunAttempt, StartChild, StartTimer
 from orchestrator_core.configs import PreparedConfig, prepare_config
-from orchestrator_core.errors import IllegalEvent, NodeError, OrchestratorError
+from orchestrator_core.errors import IllegalEvent, NodeError, OrchestratorError, Unavailable
 from orchestrator_core.events import (
     AttemptFailed,
     AttemptSucceeded,
@@ -475,6 +475,9 @@ class Driver:
             error = unwrapped(raised)
             if not isinstance(error, (Exception, WaitRequested)) and not is_stray(error, scope):
                 raise  # a cancelled scope, a cancelled task, or what is to end the program
+            if isinstance(error, Unavailable):
+                self.stop(error)  # what stands behind it failed, and not the node: the attempt is made again later
+                return
             event = self._raised(error, ctx, job, prepared)
         else:
             at = self._time()

@@ -15,6 +15,7 @@ __all__ = [
     "NodeError",
     "OrchestratorError",
     "PluginError",
+    "Unavailable",
 ]
 
 
@@ -61,6 +62,16 @@ class Conflict(OrchestratorError):  # noqa: N818 - the design's word
     """Somebody else has written to this journal; what was read before is no longer the truth."""
 
     code: ClassVar[str] = "conflict"
+
+
+class Unavailable(OrchestratorError):  # noqa: N818 - named after the fact, as Conflict is
+    """The database does not answer, or its disk is full. What was asked may or may not have happened; ask again.
+
+    A journal or a store for blobs that raises it fails no node: the execution is given up here, and goes on from its journal
+    later.
+    """
+
+    code: ClassVar[str] = "unavailable"
 
 
 class PluginError(OrchestratorError):

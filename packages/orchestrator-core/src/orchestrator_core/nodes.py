@@ -329,7 +329,11 @@ class Language(Protocol):
 
 
 class Blobs(Protocol):
-    """Bytes by reference."""
+    """Bytes by reference.
+
+    One that cannot be reached for a while raises :class:`~orchestrator_core.Unavailable`: the execution is given up then, and
+    goes on from its journal later; anything else it raises fails the attempt.
+    """
 
     async def put(self, data: bytes, *, media_type: str = "application/octet-stream") -> str:
         """Store bytes and return their reference."""

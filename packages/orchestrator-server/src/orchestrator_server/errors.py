@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from orchestrator_core.errors import Conflict, OrchestratorError
+from orchestrator_core.errors import Conflict, OrchestratorError, Unavailable
 
 __all__ = [
     "Conflict",
@@ -41,12 +41,6 @@ class ForeignTenant(OrchestratorError):  # noqa: N818 - as above
     """A store that is bound to one tenant was asked for another."""
 
     code: ClassVar[str] = "foreign_tenant"
-
-
-class Unavailable(OrchestratorError):  # noqa: N818 - as above
-    """The database does not answer, or its disk is full. What was asked may or may not have happened; ask again."""
-
-    code: ClassVar[str] = "unavailable"
 
 
 class TooMany(OrchestratorError):  # noqa: N818 - as above
