@@ -189,7 +189,7 @@ async def test_cancelling_waits_for_the_time_limit_at_most(language):
     with anyio.move_on_after(0.05) as scope:
         await code(context(language), CodeConfig("for (;;) {}", timeout=0.5), None)
     assert scope.cancelled_caught
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 5
     assert await code(context(language), CodeConfig("return 1"), None) == 1
 
 
@@ -199,7 +199,7 @@ async def test_code_does_not_outlive_the_attempts_deadline(language):
     with pytest.raises(NodeError) as failure:
         await code(context(language, deadline=NOW + 0.2), CodeConfig("for (;;) {}", timeout=60.0), None)
     assert failure.value.code == "timeout"
-    assert 0.2 < time.monotonic() - started < 2
+    assert 0.2 < time.monotonic() - started < 10
 
 
 def test_one_language_serves_one_event_loop_after_another_and_then_closes():
@@ -282,7 +282,7 @@ async def test_the_attempts_time_out_ends_endless_code():
     started = time.monotonic()
     error = (await run(nodes)).error
     assert (error.code, error.node) == ("timeout", "c")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("source", ["return (", "a b"])

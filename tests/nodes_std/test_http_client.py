@@ -633,7 +633,7 @@ async def test_one_deadline_covers_everything(handler, send):
             before = time.monotonic()
             with pytest.raises(httpx.TimeoutException):
                 await send(client, server.url())
-            assert time.monotonic() - before < 1.5
+            assert time.monotonic() - before < 3
 
 
 async def test_a_request_may_set_its_own_time():

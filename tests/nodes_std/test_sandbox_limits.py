@@ -320,9 +320,9 @@ def test_guests_run_in_parallel(javascript):
     # Two that each run until their limit take as long as one: neither waits for the other, nor holds Python's lock.
     begin = time.perf_counter()
     with ThreadPoolExecutor(2) as pool:
-        codes = list(pool.map(lambda _: fail(javascript, "for (;;);", time=0.4).code, range(2)))
+        codes = list(pool.map(lambda _: fail(javascript, "for (;;);", time=2.0).code, range(2)))
     assert codes == ["timeout"] * 2
-    assert time.perf_counter() - begin < 0.7
+    assert time.perf_counter() - begin < 3.5
 
 
 def test_no_more_instances_than_allowed_run_at_once(tmp_path_factory):

@@ -140,7 +140,7 @@ def test_one_slot_is_too_few() -> None:
 
 @pytest.mark.anyio
 async def test_endless_programs_of_one_tenant_do_not_keep_out_another() -> None:
-    loops = Workflow.from_dict(flow({"source": ENDLESS, "timeout": 2}))
+    loops = Workflow.from_dict(flow({"source": ENDLESS, "timeout": 4}))
     answers = Workflow.from_dict(flow({"source": "return 6 * context.input"}))
     async with Engine() as engine:
         rude, other = engine.realm(tenant="rude"), engine.realm(tenant="other")
@@ -152,7 +152,7 @@ async def test_endless_programs_of_one_tenant_do_not_keep_out_another() -> None:
             await anyio.sleep(0.2)
             began = time.monotonic()
             assert (await other.run(answers, 8)).output == 48
-            assert time.monotonic() - began < 1.5, "it would wait for seconds behind the others"
+            assert time.monotonic() - began < 3, "it would wait for twice as long behind the others"
             group.cancel_scope.cancel()
 
 
