@@ -617,7 +617,7 @@ def drip_headers(asked):
 
 
 def silence(asked):
-    yield 2.0
+    yield 8.0
 
 
 def redirects_slowly(asked):
