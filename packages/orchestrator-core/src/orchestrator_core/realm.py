@@ -30,7 +30,7 @@ from orchestrator_core.policies import CodePolicy, LimitedLanguage, check_capabi
 from orchestrator_core.types import ExecutionStatus, Failure, Json, Pins, Result
 from orchestrator_core.validation import validate
 
-__all__ = ["Execution", "House", "Realm"]
+__all__ = ["Execution", "House", "Realm", "given", "given_pins"]
 
 _PLANS = 128
 # From so many nodes on it pays to keep the garbage collector away while something is laid out.
@@ -93,7 +93,7 @@ class Execution:
             DocumentError: The payload is not JSON.
         """
         driver = self._driver
-        payload = _given(payload, "$.payload")
+        payload = given(payload, "$.payload")
         await driver.receive(SignalReceived(driver.now(), path, name, id or random_bytes.token_hex(8), payload))
 
     async def cancel(self, path: str = "") -> None:
@@ -281,9 +281,8 @@ class Realm:
         parent: tuple[Driver, str] | None = None,
     ) -> Driver:
         self.engine.check_open()
-        payload = _given(payload, "$.payload")
+        payload = given(payload, "$.payload")
         plan = self.plan(workflow, start)
-        given_pins = _given_pins(pins, plan)
         driver = Driver(self, Machine(plan), parent=parent)
         event = ExecutionStarted(
             at=self.engine.clock.time(),
@@ -291,8 +290,8 @@ class Realm:
             payload=payload,
             start=driver.machine.plan.start,
             seed=random_bytes.randbits(48) if seed is None else seed,
-            pins=given_pins,
-            vars=_given(self.variables, "$.vars"),
+            pins=given_pins(pins, plan),
+            vars=given(self.variables, "$.vars"),
             workflow=workflow.id,
             version=workflow.version,
             parent=None if parent is None else parent[0].machine.execution_id,
@@ -417,7 +416,7 @@ def _check_wanted(parent: tuple[Driver, str] | None) -> None:
         raise OrchestratorError("its parent was given up")
 
 
-def _given(value: Any, place: str) -> Any:
+def given(value: Any, place: str) -> Any:
     """A value from outside: JSON, and shared with nobody from now on.
 
     Raises:
@@ -429,7 +428,7 @@ def _given(value: Any, place: str) -> Any:
     return copy_json(value)
 
 
-def _given_pins(pins: Any, plan: Plan) -> dict[str, dict[str, Json]]:
+def given_pins(pins: Any, plan: Plan) -> dict[str, dict[str, Json]]:
     """Pins from outside: path -> port -> JSON, for paths that the plan has.
 
     Raises:
@@ -445,7 +444,7 @@ def _given_pins(pins: Any, plan: Plan) -> dict[str, dict[str, Json]]:
             continue  # what this start does not reach does not exist for it
         if not exists(plan, str(path)):
             raise DocumentError([Fault("there is no such node to pin", place)])
-        checked[str(path)] = _given(dict(ports), place)
+        checked[str(path)] = given(dict(ports), place)
     return checked
 
 

@@ -20,16 +20,16 @@ import attrs
 
 from orchestrator_core import CodePolicy, Engine, Execution, Workflow
 from orchestrator_core.admission import exists
-from orchestrator_core.codec import check_json, child_place, copy_json
+from orchestrator_core.codec import copy_json
 from orchestrator_core.document import called_workflows
 from orchestrator_core.driver import Driver
-from orchestrator_core.errors import DocumentError, Fault, NodeError, OrchestratorError
+from orchestrator_core.errors import NodeError, OrchestratorError
 from orchestrator_core.events import Event, ExecutionEnded, ExecutionStarted
 from orchestrator_core.graph import Plan, Traits, make_plan
 from orchestrator_core.machine import Machine
 from orchestrator_core.nodes import ApprovalAnswer
 from orchestrator_core.policies import check_capabilities
-from orchestrator_core.realm import Realm
+from orchestrator_core.realm import Realm, given, given_pins
 from orchestrator_core.types import Json, NodeIO, Pins
 from orchestrator_server.approvals import Approval, ApprovalLinks
 from orchestrator_server.errors import Invalid, NotFound, StorageFull
@@ -168,17 +168,17 @@ class TenantRealm(Realm):
         Raises:
             DocumentError: The workflow cannot run here, or what was given does not fit it.
         """
-        _check(payload, "$.payload")
+        payload = given(payload, "$.payload")
         plan = self.plan(workflow, start)
         now = self.engine.clock.time()
         name = execution_id or new_execution_id(now)
         return ExecutionStarted(
             at=now,
             execution_id=name,
-            payload=copy_json(payload),
+            payload=payload,
             start=plan.start,
             seed=_seed_of(name) if seed is None else seed,
-            pins=_pins(pins, plan),
+            pins=given_pins(pins, plan),
             vars=copy_json(self.variables),
             workflow=workflow.id,
             version=workflow.version,
@@ -606,17 +606,12 @@ class _ServedJournal:
         nodes: Sequence[NodeIO] | None = None
         if driver is not None and batch and isinstance(batch[-1], ExecutionEnded):
             nodes = driver.machine.node_ios()
-        try:
-            if new is not None and new.accept is not None:
-                await new.accept(batch, nodes)
-                new.accept = None  # it knows the worker, which knows the driver
-            elif events:
-                held = fence if root is None else root.fence
-                await self._journal.append(tenant, execution_id, first, held, events, nodes=nodes)
-        except Exception as error:
-            if root is not None and root is not driver:
-                root.stop(error)  # without this child it would wait for ever; whoever resumes it goes on with both
-            raise
+        if new is not None and new.accept is not None:
+            await new.accept(batch, nodes)
+            new.accept = None  # it knows the worker, which knows the driver
+        elif events:
+            held = fence if root is None else root.fence
+            await self._journal.append(tenant, execution_id, first, held, events, nodes=nodes)
         self._realms.metrics.committed(driver, events)
         if root is not driver and not expected_seq:
             self._realms.metrics.accepted("workflow")
@@ -631,29 +626,3 @@ class _ServedJournal:
 def _seed_of(execution_id: str) -> int:
     """A seed for an execution: as much by chance as its id, and for another system call none."""
     return int.from_bytes(hashlib.sha256(execution_id.encode()).digest()[:6], "big")
-
-
-def _check(value: Any, place: str) -> None:
-    fault = check_json(value, place)
-    if fault is not None:
-        raise DocumentError([fault])
-
-
-def _pins(pins: Any, plan: Plan) -> dict[str, dict[str, Json]]:
-    """Pins from outside: path -> port -> JSON, for paths that the plan has."""
-    if pins is None:
-        return {}
-    if not isinstance(pins, Mapping):
-        raise DocumentError([Fault("pins are given as {path: {port: value}}", "$.pins")])
-    checked: dict[str, dict[str, Json]] = {}
-    for path, ports in pins.items():
-        place = child_place("$.pins", str(path))
-        if not isinstance(ports, Mapping):
-            raise DocumentError([Fault('pins are given as {path: {port: value}}, as {"price": {"main": 3}}', place)])
-        if str(path).partition("/")[0] in plan.outside:
-            continue  # what this start does not reach does not exist for it
-        if not exists(plan, str(path)):
-            raise DocumentError([Fault("there is no such node to pin", place)])
-        _check(dict(ports), place)
-        checked[str(path)] = copy_json(dict(ports))
-    return checked
