@@ -18,6 +18,7 @@ from orchestrator_core.configs import PreparedConfig, prepare_config
 from orchestrator_core.errors import IllegalEvent, NodeError, OrchestratorError, Unavailable
 from orchestrator_core.events import (
     AttemptFailed,
+    AttemptStarted,
     AttemptSucceeded,
     AttemptWaited,
     ChildEnded,
@@ -208,24 +209,46 @@ class Driver:
         """Take in the start event."""
         await self.receive(event)
 
-    async def go_on(self, events: Sequence[Event]) -> None:
-        """Replay a journal and do again what is outstanding."""
+    async def go_on(self, events: Sequence[Event], mail: Sequence[Event] = ()) -> None:
+        """Replay a journal, take in what was left meanwhile, and do again what is outstanding.
+
+        Args:
+            events: All that the journal has.
+            mail: Signals and cancels, in order, each with the time at which it was left: it counts before timers of that time.
+        """
         self.committed = len(events)
-        step = self.machine.replay(events)
-        if self.machine.ended is not None and not step.events:
+        machine = self.machine
+        made = [*machine.replay(events).events]
+        for event in mail:
+            made += self._fire_before(event.at)
+            with contextlib.suppress(IllegalEvent):  # whoever left it was told, or could not know
+                made += machine.receive(attrs.evolve(event, at=self.now())).events
+        if machine.ended is not None and not made:
             self._finish()
             return
+        begun = {(event.path, event.number) for event in made if isinstance(event, AttemptStarted)}
         commands: list[Command] = []
-        for command in step.commands:
-            if isinstance(command, RunAttempt) and command.record.node.on_lost == "fail":
+        for command in machine.outstanding():
+            lost = isinstance(command, RunAttempt) and (command.path, command.number) not in begun
+            if isinstance(command, RunAttempt) and lost and command.record.node.on_lost == "fail":
                 failure = Failure("lost", "the process that ran this attempt was lost, and `on_lost` is `fail`")
                 self.engine.put(self, AttemptFailed(self.now(), command.path, command.number, failure))
             else:
                 commands.append(command)
-        self._unwritten += step.events
+        self._unwritten += made
         self._held += commands
         await self._commit()
         self.engine.wake()
+
+    def _fire_before(self, time: float) -> list[Event]:
+        """Let timers of before this time fire."""
+        machine, made = self.machine, list[Event]()
+        while machine.timers:
+            (path, kind), due = min(machine.timers.items(), key=lambda timer: timer[1])
+            if due >= time:
+                break
+            made += machine.receive(TimerFired(max(self.now(), due), path, kind)).events
+        return made
 
     async def receive(self, event: Event) -> None:
         """Feed the machine, commit what comes of it, and carry out what it asks for.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import secrets as random_bytes
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -318,11 +318,12 @@ class Realm:
         if parent is not None:
             # Who was fenced off from the parent is to be from the child, before anything comes of what was read.
             await self.journal.append(self.tenant, execution_id, len(events), fence, ())
+        mail = await self.mail(execution_id)
         driver = Driver(self, Machine(self.plan(workflow, events[0].start)), fence=fence, parent=parent)
         _check_wanted(parent)
         self.engine.add(driver, execution_id)
         try:
-            await driver.go_on(events)
+            await driver.go_on(events, mail)
         except BaseException as error:
             driver.stop(error)
             raise
@@ -374,6 +375,13 @@ class Realm:
             code="no_links",
         )
 
+    async def mail(self, execution_id: str) -> Sequence[Event]:  # noqa: ARG002 - for those who have an inbox
+        """Signals and cancels that were left for an execution while nobody drove it, in order, with their times.
+
+        There are none here: they are handed to the execution that runs.
+        """
+        return ()
+
     # --- children ---------------------------------------------------------------------------------------------------
 
     async def start_child(self, parent: Driver, command: StartChild) -> None:
@@ -382,10 +390,11 @@ class Realm:
         child_id = parent.child_id(command.path)
 
         parent.children.add(child_id)
-        try:
-            if await self.journal.read(self.tenant, child_id):
-                child = await self._resume(workflow, child_id, parent.root.fence, (parent, command.path))
-            else:
+        if await self.journal.read(self.tenant, child_id):
+            # One that began and cannot go on is not given up alone: its family is, and is tried again.
+            child = await self._resume(workflow, child_id, parent.root.fence, (parent, command.path))
+        else:
+            try:
                 child = await self._start(
                     workflow,
                     command.input,
@@ -393,12 +402,13 @@ class Realm:
                     seed=parent.machine.seed,
                     parent=(parent, command.path),
                 )
-            if child_id in parent.unwanted:
-                await child.receive(CancelRequested(child.now()))
-        except DocumentError as error:
-            # A child that cannot run is a failure of its node like any other; that a journal fails is none.
-            failure = Failure(error.code, f"workflow {workflow.id!r} cannot run: {error}")
-            self.engine.put(parent, ChildEnded(parent.now(), command.path, ExecutionStatus.FAILED, error=failure))
+            except DocumentError as error:
+                # A child that cannot run is a failure of its node like any other; that a journal fails is none.
+                failure = Failure(error.code, f"workflow {workflow.id!r} cannot run: {error}")
+                self.engine.put(parent, ChildEnded(parent.now(), command.path, ExecutionStatus.FAILED, error=failure))
+                return
+        if child_id in parent.unwanted:
+            await child.receive(CancelRequested(child.now()))
 
     async def cancel_child(self, parent: Driver, command: CancelChild) -> None:
         """Cancel the child execution of a node of ``parent``."""

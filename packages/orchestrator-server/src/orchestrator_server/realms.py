@@ -37,7 +37,7 @@ from orchestrator_server.metrics import Metrics
 from orchestrator_server.quotas import Quotas
 from orchestrator_server.records import Tenant, Webhook, new_execution_id
 from orchestrator_server.sealing import Sealer, SealError, UnknownKey
-from orchestrator_server.storage import Storage, StoreJournal, TenantStore
+from orchestrator_server.storage import Inbox, Storage, StoreJournal, TenantStore
 from orchestrator_server.tracing import Tracing
 
 __all__ = ["Realms", "ServedDriver", "TenantRealm", "TenantSettings", "Ways"]
@@ -143,12 +143,14 @@ class TenantRealm(Realm):
     """A tenant's realm on the server: executions are accepted by the store before they are driven.
 
     Args:
+        inbox: Where messages are left for executions.
         tracing: Where they are traced.
         more: As of :class:`~orchestrator_core.Realm`.
     """
 
-    def __init__(self, engine: Engine, *, tracing: Tracing | None = None, **more: Any) -> None:
+    def __init__(self, engine: Engine, *, inbox: Inbox, tracing: Tracing | None = None, **more: Any) -> None:
         super().__init__(engine, **more)
+        self._inbox = inbox
         self._tracing = tracing
 
     links: ApprovalLinks | None = None  # set by whoever makes it, where there are any
@@ -205,8 +207,12 @@ class TenantRealm(Realm):
             raise NodeError(f"this execution has no node {path!r} to be answered", code="bad_config")
         return self.links.url(Approval(self.tenant, execution_id, path, signal, expires_at, answer))
 
-    async def drive(self, driver: Driver, events: Sequence[Event]) -> None:
-        """Begin with an execution, or go on with it: the events are all that its journal has.
+    async def mail(self, execution_id: str) -> Sequence[Event]:
+        """See :class:`~orchestrator_core.Realm`."""
+        return [message.as_event() for message in await self._inbox.messages(execution_id)]
+
+    async def drive(self, driver: Driver, events: Sequence[Event], mail: Sequence[Event] = ()) -> None:
+        """Begin with an execution, or go on with it: the events are all that its journal has, the mail what was left for it.
 
         Raises:
             OrchestratorError: The journal contradicts itself or the workflow.
@@ -216,11 +222,10 @@ class TenantRealm(Realm):
             raise OrchestratorError(f"a journal begins with ExecutionStarted, this one with {type(first).__name__}")
         self.engine.add(driver, first.execution_id)
         try:
-            if len(events) == 1:
-                # Nothing of it has run: no attempt can have been lost.
+            if len(events) == 1 and not mail:
                 await driver.begin(first)
             else:
-                await driver.go_on(events)
+                await driver.go_on(events, mail)
         except BaseException as error:
             driver.stop(error)
             self.engine.forget(first.execution_id)
@@ -521,6 +526,7 @@ class Realms:
                 code=home.settings.code,
                 deny=home.settings.deny,
                 blobs=_QuotaBlobs(self, home.store),
+                inbox=home.store.inbox,
                 on_still=self._still,
                 tracing=self.tracing,
             )

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import attrs
 
-from orchestrator_core.events import Event, ExecutionStarted
+from orchestrator_core.events import CancelRequested, Event, ExecutionStarted, SignalReceived
 from orchestrator_core.types import Failure, Json, NodeIO
 from orchestrator_server.errors import Invalid
 
@@ -428,6 +428,12 @@ class Message:
     name: str = ""
     payload: Json = None
     created_at: float = 0.0
+
+    def as_event(self) -> SignalReceived | CancelRequested:
+        """What it is to the execution, at the time at which it was left."""
+        if self.kind == "signal":
+            return SignalReceived(self.created_at, self.path, self.name, self.id, self.payload)
+        return CancelRequested(self.created_at, self.path)
 
 
 @attrs.frozen

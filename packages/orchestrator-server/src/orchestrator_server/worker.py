@@ -27,7 +27,8 @@ from orchestrator_server.error_workflows import ErrorWorkflows
 from orchestrator_server.errors import Conflict, NotFound, Unavailable
 from orchestrator_server.handles import Arrival, Follower, Handle, responders
 from orchestrator_server.realms import Realms, ServedDriver, TenantRealm
-from orchestrator_server.records import Claim, Created, Message, NewExecution
+from orchestrator_server.records import Claim, Created, NewExecution
+from orchestrator_server.sealing import UnknownKey
 from orchestrator_server.storage import Storage, TenantStore
 
 __all__ = ["Worker"]
@@ -288,7 +289,8 @@ class Worker:
         if follower is not None:
             follower.driver, follower.away = driver, follower.seq < len(events)
             follower.tell()
-        await realm.drive(driver, events)
+        # What was left while nobody worked on it comes first: a cancel before another effect, an answer before its time is over.
+        await realm.drive(driver, events, await realm.mail(claim.execution_id))
         await self._deliver(held, driver)
         held.ready = True
         if not driver.done and not driver.machine.running and driver.is_still():
@@ -400,8 +402,8 @@ class Worker:
         claim = held.claim
         extra = {"tenant": claim.tenant, "execution": claim.execution_id}
         _LOG.warning("%s was given up for now: %s", claim.execution_id, error, extra=extra)
-        # A database that did not answer is no fault of the execution.
-        failed = not isinstance(error, Unavailable)
+        # That a database did not answer, or that the operator left a key out, is no fault of the execution.
+        failed = not isinstance(error, Unavailable | UnknownKey)
         await self._release(held, self._again_in(claim), waiting=False, failed=failed)
 
     def _again_in(self, claim: Claim) -> float:
@@ -512,7 +514,7 @@ class Worker:
         for message in await store.inbox.messages(execution_id):
             fed.add(message.id)
             try:
-                await _feed(Execution(driver), message)
+                await driver.receive(attrs.evolve(message.as_event(), at=driver.now()))
             except IllegalEvent as error:
                 extra = {"tenant": store.tenant, "execution": execution_id}
                 _LOG.info("a message for %s means nothing: %s", execution_id, error, extra=extra)
@@ -690,10 +692,3 @@ class Worker:
         held = self._held.get(driver.root.machine.execution_id) if driver is not None else None
         if held is not None:
             held.resting = False
-
-
-async def _feed(execution: Execution, message: Message) -> None:
-    if message.kind == "signal":
-        await execution.signal(message.path, message.name, message.payload, id=message.id)
-    else:
-        await execution.cancel(message.path)
