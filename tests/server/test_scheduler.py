@@ -19,7 +19,7 @@ from orchestrator_core.types import ExecutionStatus
 from orchestrator_server.error_workflows import error_execution_id
 from orchestrator_server.memory import MemoryStorage
 from orchestrator_server.realms import Realms
-from orchestrator_server.records import ExecutionQuery, Retention, Schedule, Slot
+from orchestrator_server.records import ExecutionQuery, Limits, Retention, Schedule, Slot, Tenant
 from orchestrator_server.scheduler import Scheduler
 from orchestrator_server.sealing import Sealer
 from orchestrator_server.slots import next_slot, next_slots
@@ -385,3 +385,76 @@ async def test_what_ended_long_ago_is_forgotten_where_the_tenant_wants_it(storag
         left = (await ann.executions.list(ExecutionQuery())).executions
         assert {row.id for row in left} == {waits.id, new.id}
         assert len((await bob.executions.list(ExecutionQuery())).executions) == 1
+
+
+# --- what is changed, and what cannot start ----------------------------------------------------------------------------
+
+
+async def test_a_schedule_that_is_switched_off_while_a_slot_is_dealt_with_starts_nothing() -> None:
+    stage = Stage()
+    store = await tenant(stage.storage)
+    await save(store, TICKS)
+    await stage.put(store, every=60)
+    scheduler = stage.scheduler()
+    real, schedules = scheduler._new, store.schedules
+
+    async def meanwhile(*arguments: Any) -> Any:
+        new = await real(*arguments)
+        known = await schedules.get("s")
+        assert known is not None
+        await schedules.replace(attrs.evolve(known, enabled=False), before=known)
+        return new
+
+    scheduler._new = meanwhile  # type: ignore[method-assign]
+    stage.time.now += 60
+    assert await scheduler.step() == 0
+    assert await slots(store) == []
+    assert (await store.executions.list(ExecutionQuery())).executions == ()
+    known = await schedules.get("s")
+    assert known is not None
+    assert (known.enabled, known.next_at) == (False, BEGIN + 60), "the change stands as it was made"
+
+
+async def _one_that_runs(stage: Stage, store: TenantStore, scheduler: Scheduler, overlap: str) -> str:
+    """An execution of the first slot that has not ended when the second one comes."""
+    await save(store, TICKS)
+    await stage.put(store, every=60, overlap=overlap)
+    stage.time.now += 60
+    assert await scheduler.step() == 1
+    (slot,) = await slots(store)
+    assert slot.execution_id is not None
+    stage.time.now += 60
+    return slot.execution_id
+
+
+async def test_what_cannot_start_cancels_nothing() -> None:
+    stage = Stage()
+    store = await tenant(stage.storage)
+    scheduler = stage.scheduler()
+    name = await _one_that_runs(stage, store, scheduler, "cancel_other")
+    known = await store.schedules.get("s")
+    assert known is not None
+    await store.schedules.put(attrs.evolve(known, workflow="nothing"))
+    assert await scheduler.step() == 1
+    assert [slot.execution_id for slot in await slots(store)] == [name, None]
+    assert await store.inbox.messages(name) == []
+
+
+@pytest.mark.parametrize("overlap", ["skip", "cancel_other"])
+async def test_a_tenant_that_has_as_much_as_it_may_keeps_its_overlap_policy(overlap: str) -> None:
+    stage = Stage()
+    await stage.storage.tenants.create(Tenant("ann", limits=Limits(queued=1)))
+    store = await stage.storage.store("ann")
+    scheduler = stage.scheduler()
+    name = await _one_that_runs(stage, store, scheduler, overlap)
+    await scheduler.step()
+    later = [slot.execution_id for slot in await slots(store)][1:]
+    messages = [message.kind for message in await store.inbox.messages(name)]
+    if overlap == "skip":
+        assert (later, messages) == ([None], []), "skipped, and not late"
+    else:
+        assert (later, messages) == ([], ["cancel"]), "it starts when the other has ended"
+        await store.journal.append("ann", name, 1, 0, [ExecutionEnded(stage.time.now, ExecutionStatus.CANCELLED)])
+        stage.time.now += 2
+        assert await stage.scheduler().step() == 1, "one that has not just counted"
+        assert len(await slots(store)) == 2

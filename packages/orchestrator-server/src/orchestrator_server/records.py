@@ -278,6 +278,14 @@ class Schedule:
     enabled: bool = True
     state: Mapping[str, Json] = attrs.field(factory=dict)
 
+    def taken_over_by(self, schedule: Schedule) -> Schedule:
+        """The schedule of the same trigger in another version: with the same spec it neither repeats a slot nor forgets one.
+
+        It is switched on or off as it was, and knows the execution that it has started.
+        """
+        next_at = self.next_at if self.spec == schedule.spec else schedule.next_at
+        return attrs.evolve(schedule, next_at=next_at, enabled=self.enabled, state=self.state)
+
 
 @attrs.frozen
 class Slot:

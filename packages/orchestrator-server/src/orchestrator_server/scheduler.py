@@ -25,7 +25,7 @@ from orchestrator_core import Clock, SystemClock
 from orchestrator_core.errors import DocumentError
 from orchestrator_core.types import Json
 from orchestrator_server.error_workflows import ErrorWorkflows
-from orchestrator_server.errors import Invalid, NotFound, StorageFull, TooMany
+from orchestrator_server.errors import Conflict, Invalid, NotFound, StorageFull, TooMany
 from orchestrator_server.metrics import SlotOutcome
 from orchestrator_server.realms import Realms
 from orchestrator_server.records import DueSchedule, ExecutionRow, Message, NewExecution, Schedule, Tenant
@@ -168,8 +168,8 @@ class Scheduler:
                 if schedule is None or not schedule.enabled or schedule.next_at != item.next_at:
                     return  # somebody was quicker, or it was changed
                 done.append(await self._slot(store, schedule, item.next_at, now))
-        except NotFound:
-            return  # the tenant or the schedule was deleted meanwhile
+        except (NotFound, Conflict):
+            return  # the tenant or the schedule was deleted meanwhile, or it was changed and is read again
         except Exception:  # noqa: BLE001 - one bad schedule does not stop the others
             extra = {"tenant": item.tenant}
             _LOG.exception("schedule %s: its slot could not be dealt with", item.schedule_id, extra=extra)
@@ -181,9 +181,28 @@ class Scheduler:
         except Invalid as fault:
             _LOG.error("schedule %s: %s; it is given up", schedule.id, fault, extra={"tenant": store.tenant})
             return await self._note(store, schedule, slot, None, None, outcome="failed")
+        last = await self._last(store, schedule)
+        busy = last is not None and last.finished_at is None
+        ended_at = last.finished_at if last is not None else None
+        following = next_slot(rhythm, slot)
+        if busy and rhythm.overlap == "buffer_one":
+            # It stays due until the one before has ended: then it starts, and those that came meanwhile do not.
+            self._blocked[store.tenant, schedule.id] = now + _BLOCKED
+            return False
+        if rhythm.overlap == "buffer_one" and ended_at is not None and ended_at > slot:
+            following = next_slot(rhythm, max(now, slot))
+        elif slot < now - rhythm.catch_up:
+            return await self._leave_out(store, schedule, rhythm, slot, now)
+        elif busy and rhythm.overlap == "skip":
+            return await self._note(store, schedule, slot, None, following, outcome="skipped")
+        new = await self._new(store, schedule, slot)
+        if new is None:
+            return await self._note(store, schedule, slot, None, following, outcome="failed")
+        if busy and last is not None and rhythm.overlap == "cancel_other":
+            await store.inbox.post(last.id, Message(_key("cancel", schedule.id, slot), "cancel"))
         try:
             async with await self._realms.place(store.tenant):
-                return await self._with_room(store, schedule, rhythm, slot, now)
+                return await self._note(store, schedule, slot, new, following, outcome="fired")
         except (StorageFull, TooMany) as fault:
             _LOG.warning("schedule %s: %s", schedule.id, fault, extra={"tenant": store.tenant})
             if slot < now - rhythm.catch_up:
@@ -191,26 +210,6 @@ class Scheduler:
             # It stays due until there is room, or its catch-up window is over.
             self._blocked[store.tenant, schedule.id] = now + _BLOCKED
             return False
-
-    async def _with_room(self, store: TenantStore, schedule: Schedule, rhythm: Rhythm, slot: float, now: float) -> bool:
-        last = await self._last(store, schedule)
-        busy = last is not None and last.finished_at is None
-        ended_at = last.finished_at if last is not None else None
-        if rhythm.overlap == "buffer_one":
-            if busy:
-                # It stays due until the one before has ended: then it starts, and those that came meanwhile do not.
-                self._blocked[store.tenant, schedule.id] = now + _BLOCKED
-                return False
-            if ended_at is not None and ended_at > slot:
-                return await self._fire(store, schedule, slot, next_slot(rhythm, max(now, slot)))
-        if slot < now - rhythm.catch_up:
-            return await self._leave_out(store, schedule, rhythm, slot, now)
-        following = next_slot(rhythm, slot)
-        if busy and rhythm.overlap == "skip":
-            return await self._note(store, schedule, slot, None, following, outcome="skipped")
-        if busy and last is not None and rhythm.overlap == "cancel_other":
-            await store.inbox.post(last.id, Message(_key("cancel", schedule.id, slot), "cancel"))
-        return await self._fire(store, schedule, slot, following)
 
     async def _last(self, store: TenantStore, schedule: Schedule) -> ExecutionRow | None:
         """The execution that the schedule has started last, unless it was forgotten."""
@@ -228,10 +227,6 @@ class Scheduler:
         )
         return await self._note(store, schedule, slot, None, following, outcome="missed")
 
-    async def _fire(self, store: TenantStore, schedule: Schedule, slot: float, following: float | None) -> bool:
-        new = await self._new(store, schedule, slot)
-        return await self._note(store, schedule, slot, new, following, outcome="failed" if new is None else "fired")
-
     async def _note(
         self,
         store: TenantStore,
@@ -244,7 +239,7 @@ class Scheduler:
     ) -> bool:
         """Note a slot, with its execution or without, and the slot that follows."""
         state = None if new is None else {**schedule.state, "last": new.event.execution_id}
-        created = await store.schedules.fire(schedule.id, slot, new, next_at=following, state=state)
+        created = await store.schedules.fire(schedule.id, slot, new, next_at=following, state=state, before=schedule)
         if created is not None:
             self._realms.metrics.accepted("schedule")
         if created is not None or new is None:
@@ -253,7 +248,7 @@ class Scheduler:
             now = await store.schedules.get(schedule.id)
             if now is not None and now.next_at == slot and slot != following:
                 # It was set back to a slot that had been dealt with: that is over, whoever set it.
-                await store.schedules.put(attrs.evolve(now, next_at=following))
+                await store.schedules.replace(attrs.evolve(now, next_at=following), before=now)
         return True
 
     async def _new(self, store: TenantStore, schedule: Schedule, slot: float) -> NewExecution | None:

@@ -454,10 +454,19 @@ class Schedules(Protocol):
         *,
         next_at: float | None,
         state: Mapping[str, Json] | None = None,
+        before: Schedule | None = None,
     ) -> Created | None:
         """Deal with a slot: note it, start its execution (``None``: leave it out), and set the next slot, together.
 
         Of any number of callers one does it, ever.
+
+        Args:
+            schedule_id: Which schedule.
+            slot: Which of its slots.
+            new: The execution.
+            next_at: The slot that follows; ``None``: there is none.
+            state: What the overlap policy is to remember; ``None``: what it does.
+            before: The schedule as it was read, where it is to be so still.
 
         Returns:
             What was created; ``None`` where nothing was to be, or somebody else has dealt with the slot. In the latter
@@ -465,6 +474,7 @@ class Schedules(Protocol):
 
         Raises:
             NotFound: There is no such schedule.
+            Conflict: It is not as it was read: it was changed, and nobody has dealt with the slot.
         """
         ...
 

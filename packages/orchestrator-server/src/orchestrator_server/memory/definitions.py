@@ -121,12 +121,8 @@ def _set_triggers(data: Data, workflow_id: str, number: int, triggers: Triggers)
     for item in triggers.schedules:
         if check_id(item.id, "schedule") in schedules:
             raise Exists(f"there is a schedule {item.id!r} already")
-        kept = data.schedules.get(item.id)
-        # The same schedule goes on where it was: saving a workflow neither repeats a slot nor forgets one.
-        same = kept is not None and kept.spec == item.spec
-        schedules[item.id] = attrs.evolve(
-            kept if same and kept is not None else item, workflow=workflow_id, node=item.node, enabled=item.enabled
-        )
+        mine, kept = attrs.evolve(item, workflow=workflow_id), data.schedules.get(item.id)
+        schedules[item.id] = mine if kept is None else kept.taken_over_by(mine)
     for gone in data.schedules.keys() - schedules.keys():
         _drop_schedule(data, gone)
     data.webhooks, data.schedules = webhooks, schedules
@@ -215,6 +211,7 @@ class Schedules(Part):
         *,
         next_at: float | None,
         state: Mapping[str, Json] | None = None,
+        before: Schedule | None = None,
     ) -> Created | None:
         data = self._bound.data
         schedule = data.schedules.get(check_id(schedule_id, "schedule"))
@@ -224,6 +221,8 @@ class Schedules(Part):
             raise NotFound(f"there is no schedule {schedule_id!r}")
         if (schedule_id, slot) in data.slots:
             return None
+        if before is not None and schedule != before:
+            raise Conflict(f"schedule {schedule_id!r}: it is not as it was read")
         created = create(self._bound, new) if new is not None else None
         execution_id = created.execution.id if created is not None else None
         data.slots[schedule_id, slot] = Slot(schedule_id, slot, execution_id)

@@ -213,9 +213,8 @@ def _set_schedules(connection: Connection, tenant: str, workflow_id: str, wanted
     for given in wanted:
         schedule = attrs.evolve(given, id=check_id(given.id, "schedule"), workflow=workflow_id)
         before = kept.pop(schedule.id, None)
-        if before is not None and before.spec == schedule.spec:
-            schedule = attrs.evolve(before, node=given.node, enabled=given.enabled)
         if before is not None:
+            schedule = before.taken_over_by(schedule)
             where = (schedules.c.tenant == tenant, schedules.c.id == schedule.id)
             connection.execute(sa.update(schedules).where(*where).values(_values(schedule)))
             continue
@@ -314,6 +313,7 @@ class Schedules:
         *,
         next_at: float | None,
         state: Mapping[str, Json] | None = None,
+        before: Schedule | None = None,
     ) -> Created | None:
         where, tenant = self._one(schedule_id), self._bound.tenant
         encoded = None
@@ -322,13 +322,16 @@ class Schedules:
             encoded = wire.encode_events([new.event])
 
         def work(connection: Connection) -> Created | None:
-            if connection.execute(sa.select(schedules.c.id).where(*where).with_for_update()).one_or_none() is None:
+            row = connection.execute(sa.select(schedules).where(*where).with_for_update()).one_or_none()
+            if row is None:
                 raise NotFound(f"there is no schedule {schedule_id!r}")
             execution = new.event.execution_id if new is not None else None
             taken = {"tenant": tenant, "schedule": schedule_id, "at": slot, "execution": execution}
             made = connection.execute(insert(connection, slots).values(taken).on_conflict_do_nothing())
             if made.rowcount != 1:
                 return None
+            if before is not None and _schedule(row) != before:
+                raise Conflict(f"schedule {schedule_id!r}: it is not as it was read")
             values: dict[str, Any] = {"next_at": next_at}
             if state is not None:
                 values["state"] = wire.to_text(state)

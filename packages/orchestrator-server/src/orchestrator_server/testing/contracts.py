@@ -19,6 +19,7 @@ from orchestrator_server.records import (
     Retention,
     Schedule,
     Secret,
+    Slot,
     Tenant,
     Triggers,
     Variable,
@@ -242,7 +243,7 @@ async def triggers_live_for_the_active_version(h: Harness) -> None:
 
 
 async def saving_keeps_the_place_of_schedules(h: Harness) -> None:
-    """The same schedule in a new version goes on; one that changed begins anew; those made by hand stay."""
+    """The same schedule in a new version goes on; one that changed has another rhythm; those made by hand stay."""
     store = await h.tenant()
     of_node = Schedule("s", "w", "nightly", {"cron": "0 3 * * *"}, next_at=100.0)
     by_hand = Schedule("hand", "w", "", {"every": 60}, next_at=50.0)
@@ -253,11 +254,14 @@ async def saving_keeps_the_place_of_schedules(h: Harness) -> None:
     kept = await store.schedules.get("s")
     assert kept is not None
     assert (kept.next_at, kept.state) == (200.0, {"buffered": 1}), "it goes on where it was"
+    await store.schedules.replace(attrs.evolve(kept, enabled=False), before=kept)
     changed = attrs.evolve(of_node, spec={"cron": "0 4 * * *"}, next_at=150.0)
     await store.workflows.save("w", {}, triggers=Triggers(schedules=(changed,)))
     kept = await store.schedules.get("s")
     assert kept is not None
-    assert (kept.next_at, kept.state) == (150.0, {}), "another rhythm begins anew"
+    assert (kept.spec, kept.next_at) == ({"cron": "0 4 * * *"}, 150.0), "another rhythm begins anew"
+    assert kept.state == {"buffered": 1}, "and knows what runs"
+    assert not kept.enabled, "who switched it off did not ask for it to be switched on"
     assert await store.schedules.get("hand") == by_hand
     elsewhere = Triggers(schedules=(attrs.evolve(of_node, node="x"),))
     await refused(Exists, store.workflows.save("v", {}, triggers=elsewhere), "a schedule's id is taken")
@@ -366,7 +370,8 @@ async def slots_are_dealt_with_once(h: Harness) -> None:
 
 async def a_schedule_is_changed_only_as_it_was_read(h: Harness) -> None:
     """Whoever changes a schedule overwrites neither a slot that was dealt with meanwhile nor somebody else's change."""
-    schedules = (await h.tenant()).schedules
+    store = await h.tenant()
+    schedules = store.schedules
     first = Schedule("s", "w", "", {"every": 60}, next_at=60.0)
     await refused(Conflict, schedules.replace(first, before=first), "there is none to be changed")
     await schedules.replace(first, before=None)
@@ -378,6 +383,10 @@ async def a_schedule_is_changed_only_as_it_was_read(h: Harness) -> None:
     read = await schedules.get("s")
     assert read is not None
     await schedules.replace(attrs.evolve(read, enabled=False), before=read)
+    late = schedules.fire("s", 120.0, new("exe_a"), next_at=180.0, before=read)
+    await refused(Conflict, late, "it was switched off meanwhile")
+    assert list(await schedules.slots("s", limit=1)) == [Slot("s", 60.0, None)]
+    assert await store.executions.get("exe_a") is None
     assert await schedules.get("s") == attrs.evolve(read, enabled=False)
     await schedules.delete("s")
     await refused(Conflict, schedules.replace(first, before=read), "it was removed")
