@@ -298,7 +298,7 @@ class Executions(Protocol):
         ...
 
     async def unfinished(self, most: int) -> int:
-        """How many executions have not ended; counted up to ``most``."""
+        """How many executions have not ended, without children; counted up to ``most``."""
         ...
 
     async def outcome(self, execution_id: str) -> Outcome | None:
@@ -306,11 +306,14 @@ class Executions(Protocol):
         ...
 
     async def prune(self, finished_before: float, *, limit: int = 500) -> int:
-        """Forget up to ``limit`` executions that ended before a time, with all they have. Returns how many."""
+        """Forget up to ``limit`` executions that ended before a time, with all they have. Returns how many.
+
+        A child is forgotten with its parent, and not before; those come on top of the limit.
+        """
         ...
 
     async def delete(self, execution_id: str) -> bool:
-        """Forget one execution, whatever its state. Returns whether there was one."""
+        """Forget one execution with its children, whatever its state. Returns whether there was one."""
         ...
 
 

@@ -73,7 +73,7 @@ class Executions(Part):
 
     async def unfinished(self, most: int) -> int:
         every = self._bound.data.executions.values()
-        return min(most, sum(execution.row.status in _UNFINISHED for execution in every))
+        return min(most, sum(one.row.status in _UNFINISHED and one.row.queued for one in every))
 
     async def outcome(self, execution_id: str) -> Outcome | None:
         execution = self._bound.data.executions.get(check_execution_id(execution_id))
@@ -86,17 +86,23 @@ class Executions(Part):
         old = sorted(
             (e.row.finished_at, e.row.id)
             for e in executions.values()
-            if e.row.finished_at is not None and e.row.finished_at < finished_before
+            if e.row.finished_at is not None
+            and e.row.finished_at < finished_before
+            and (e.row.queued or e.row.parent is None)
         )[:limit]
-        for _, execution_id in old:
-            await self.delete(execution_id)
-        return len(old)
+        return sum(self._forget(execution_id) for _, execution_id in old)
 
     async def delete(self, execution_id: str) -> bool:
+        return self._forget(check_execution_id(execution_id)) > 0
+
+    def _forget(self, execution_id: str) -> int:
+        """Remove an execution with its children. Returns how many there were."""
         data = self._bound.data
-        check_execution_id(execution_id)
+        if data.executions.pop(execution_id, None) is None:
+            return 0
         data.keys = {key: used for key, used in data.keys.items() if used[0] != execution_id}
-        return data.executions.pop(execution_id, None) is not None
+        children = [e.row.id for e in data.executions.values() if e.row.parent == execution_id and not e.row.queued]
+        return 1 + sum(self._forget(name) for name in children)
 
 
 def create(bound: Bound, new: NewExecution) -> Created:
@@ -229,14 +235,16 @@ class Inbox(Part):
         check_message(message)
         if execution is None:
             raise NotFound(f"there is no execution {execution_id!r}")
-        if message.id in execution.inbox or execution.row.status not in _UNFINISHED:
+        root: Execution | None = execution
+        while root is not None and not root.row.queued and root.row.parent is not None:
+            root = self._bound.data.executions.get(root.row.parent)
+        if root is None or any(one.row.status not in _UNFINISHED for one in (execution, root)):
+            return False
+        if message.id in execution.inbox:
             return False
         now = self._bound.now()
         payload = wire.from_text(wire.to_text(message.payload))
         execution.inbox[message.id] = attrs.evolve(message, payload=payload, created_at=now)
-        root = execution
-        while not root.row.queued and root.row.parent in self._bound.data.executions:
-            root = self._bound.data.executions[root.row.parent]
         row = root.row
         if row.queued and row.status in _UNFINISHED and (row.worker is None or row.wake_at is None):
             root.row = attrs.evolve(row, wake_at=now if row.wake_at is None else min(row.wake_at, now))

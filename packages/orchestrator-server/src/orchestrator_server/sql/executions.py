@@ -93,7 +93,7 @@ class Executions:
         return Page(shown, cursor_of(query, shown[-1]) if len(rows) > query.limit else None)
 
     async def unfinished(self, most: int) -> int:
-        mine = (executions.c.tenant == self._bound.tenant, executions.c.status.in_(_UNFINISHED))
+        mine = (executions.c.tenant == self._bound.tenant, executions.c.status.in_(_UNFINISHED), executions.c.queued)
         some = sa.select(sa.literal(1)).where(*mine).limit(most).subquery()
         wanted = sa.select(sa.func.count()).select_from(some)
 
@@ -121,9 +121,11 @@ class Executions:
 
         def work(connection: Connection) -> int:
             by_index(connection)
+            # A child is forgotten with its parent: until then that may go on, and would begin it again.
+            alone = sa.or_(executions.c.queued, executions.c.parent.is_(None))
             old = (
                 sa.select(executions.c.id)
-                .where(executions.c.tenant == tenant, executions.c.finished_at < finished_before)
+                .where(executions.c.tenant == tenant, executions.c.finished_at < finished_before, alone)
                 .order_by(executions.c.finished_at, executions.c.id)
                 .limit(limit)
             )
@@ -134,13 +136,14 @@ class Executions:
     async def delete(self, execution_id: str) -> bool:
         check_execution_id(execution_id)
         tenant = self._bound.tenant
-        return await self._bound.write(lambda connection: forget(connection, tenant, [execution_id])) == 1
+        return await self._bound.write(lambda connection: forget(connection, tenant, [execution_id])) > 0
 
 
 def forget(connection: Connection, tenant: str, ids: Sequence[str]) -> int:
-    """Remove executions and all they have. Returns how many there were."""
+    """Remove executions, their children, and all they have. Returns how many there were."""
     if not ids:
         return 0
+    ids = _with_children(connection, tenant, ids)
     used = sa.select(payload_uses.c.hash).where(payload_uses.c.tenant == tenant, payload_uses.c.execution.in_(ids))
     hashes = sorted({*connection.execute(used).scalars()})
     # The row first: whoever appends meanwhile waits for it, and finds that there is none.
@@ -154,6 +157,17 @@ def forget(connection: Connection, tenant: str, ids: Sequence[str]) -> int:
         use = sa.select(1).where(payload_uses.c.tenant == tenant, payload_uses.c.hash == payloads.c.hash)
         connection.execute(sa.delete(payloads).where(*mine, ~use.exists()))
     return gone.rowcount
+
+
+def _with_children(connection: Connection, tenant: str, ids: Sequence[str]) -> list[str]:
+    """Executions with those that they drive, and so on."""
+    every, last = [*ids], [*ids]
+    child = (executions.c.tenant == tenant, ~executions.c.queued)
+    while last:
+        wanted = sa.select(executions.c.id).where(*child, executions.c.parent.in_(last))
+        last = [*connection.execute(wanted).scalars()]
+        every += last
+    return every
 
 
 @attrs.frozen
@@ -222,13 +236,15 @@ class Inbox:
             status = sa.select(executions.c.status)
             # Locked: whoever gives the execution back waits, and then sees the message. A child is not waited for with the
             # root in hand: a group that holds the one may want the other.
-            connection.execute(status.where(*root).with_for_update()).one_or_none()
+            above = connection.execute(status.where(*root).with_for_update()).one_or_none()
             row = connection.execute(status.where(*mine).with_for_update(skip_locked=True)).one_or_none()
             if row is None:
                 if connection.execute(status.where(*mine)).one_or_none() is not None:
                     return None
                 raise NotFound(f"there is no execution {execution_id!r}")
-            if row.status not in _UNFINISHED or not _leave(connection, tenant, execution_id, message, payload):
+            if any(one is None or one.status not in _UNFINISHED for one in (above, row)):
+                return False  # where the root has ended nobody drives a child any more
+            if not _leave(connection, tenant, execution_id, message, payload):
                 return False
             waits = sa.or_(executions.c.wake_at.is_(None), executions.c.wake_at > now())
             free = (executions.c.queued, executions.c.status.in_(_UNFINISHED), executions.c.worker.is_(None), waits)

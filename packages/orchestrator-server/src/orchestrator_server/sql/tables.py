@@ -262,9 +262,13 @@ executions = Table(
 )
 _DUE = executions.c.wake_at.is_not(None)
 _HELD = executions.c.worker.is_not(None)
+_DRIVEN = ~executions.c.queued
 _ENDED = executions.c.finished_at.is_not(None)
 Index("ix_executions_due", executions.c.tenant, executions.c.wake_at, sqlite_where=_DUE, postgresql_where=_DUE)
 Index("ix_executions_held", executions.c.worker, executions.c.tenant, sqlite_where=_HELD, postgresql_where=_HELD)
+Index(
+    "ix_executions_children", executions.c.tenant, executions.c.parent, sqlite_where=_DRIVEN, postgresql_where=_DRIVEN
+)
 
 
 def list_index(at: str, *, workflow: bool, status: bool) -> str:

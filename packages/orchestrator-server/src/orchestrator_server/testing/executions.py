@@ -318,7 +318,7 @@ async def a_message_for_a_child_wakes_its_root(h: Harness) -> None:
     assert (await row_of(store, "exe_child")).status == "succeeded", "it has ended"
     assert list(await queue.claim("a", 5, LEASE)) == []
     await store.journal.append("t", "exe_root", 1, claim.fence, [ended()])
-    assert await store.inbox.post("exe_a_grandchild", Message("m4", "cancel"))
+    assert not await store.inbox.post("exe_a_grandchild", Message("m4", "cancel")), "nobody drives it any more"
     assert list(await queue.claim("a", 5, LEASE)) == [], "what has ended is not woken"
 
 
@@ -610,6 +610,31 @@ async def lists_refuse_what_is_not_offered(h: Harness) -> None:
         await refused(Invalid, store.executions.list(query), f"{query} is refused")
 
 
+async def children_are_forgotten_with_their_parent(h: Harness) -> None:
+    """One that goes on would begin a child again that was forgotten; one that was given up leaves none behind."""
+    store, queue = await h.tenant(), h.storage.queue
+    await store.executions.create(new("exe_root"))
+    claim = await _claim(h)
+    for name, parent in (("exe_child", "exe_root"), ("exe_other", "exe_root"), ("exe_a_grandchild", "exe_child")):
+        await store.journal.append("t", name, 0, claim.fence, [attrs.evolve(start(name), parent=parent)])
+    assert await store.executions.unfinished(9) == 1, "children have no place of their own"
+    await store.journal.append("t", "exe_other", 1, claim.fence, [ended(at=10.0)])
+    assert await store.executions.prune(11.0) == 0, "their parent has not ended"
+    for _ in range(POISON_CLAIMS):
+        assert await queue.release(claim, wake_in=0.0, failed=True)
+        claims = await queue.claim("a", 5, LEASE)
+        claim = claims[0] if claims else claim
+    assert (await row_of(store, "exe_root")).error_code == POISONED
+    assert not await store.inbox.post("exe_a_grandchild", Message("m", "cancel")), "nobody drives it any more"
+    assert await queue.revive("t", "exe_root")
+    assert await store.inbox.post("exe_a_grandchild", Message("m", "cancel"))
+    claim = await _claim(h)
+    await store.journal.append("t", "exe_root", 1, claim.fence, [ended(at=12.0)])
+    assert await store.executions.prune(13.0) == 4
+    assert (await store.executions.list(EVERYTHING)).executions == ()
+    assert list(await store.journal.read("t", "exe_a_grandchild")) == []
+
+
 async def old_executions_are_pruned(h: Harness) -> None:
     """Those that ended before a time, oldest first, so many at a time, with all they have."""
     store = await h.tenant()
@@ -673,6 +698,7 @@ CONTRACTS: tuple[Callable[[Harness], Awaitable[None]], ...] = (
     tenants_have_limits,
     unfinished_executions_are_counted,
     poison_is_quarantined,
+    children_are_forgotten_with_their_parent,
     waiting_for_work_ends_when_there_is_some,
     lists_are_pages_of_an_order,
     lists_refuse_what_is_not_offered,
