@@ -85,6 +85,19 @@ async def test_somebody_elses_change_is_not_overwritten(api: Api) -> None:
     late = await api.call("PUT", "/workflows/w", ONE, headers={"If-Match": tag})
     assert (late.status_code, late.json()["code"]) == (412, "changed")
     assert (await api.call("DELETE", "/workflows/w", headers={"If-Match": tag})).status_code == 412
+    # Another active version is a change: the document that is shown is another one.
+    tag = second.headers["etag"]
+    for known in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        assert (await api.call("GET", "/workflows/w", headers={"If-None-Match": known})).status_code == 304
+    await api.post("/workflows/w/activate", {"version": 1}, status=200)
+    shown = await api.call("GET", "/workflows/w", headers={"If-None-Match": tag})
+    assert (shown.status_code, shown.json()["version"]) == (200, 1)
+    assert (await api.call("PUT", "/workflows/w", ONE, headers={"If-Match": tag})).status_code == 412
+    assert (await api.call("DELETE", "/workflows/w", headers={"If-Match": tag})).status_code == 412
+    there = shown.headers["etag"]
+    assert (await api.call("GET", "/workflows/w", headers={"If-None-Match": there})).status_code == 304
+    await api.post("/workflows/w/activate", {"version": 2}, status=200)
+    assert (await api.call("GET", "/workflows/w")).headers["etag"] == tag
     assert (await api.get("/workflows/w"))["latest"] == 2
 
 

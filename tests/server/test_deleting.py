@@ -63,9 +63,22 @@ async def test_what_runs_of_a_deleted_workflow_goes_on_and_stays_readable(api: A
         assert "ExecutionEnded" in (await api.call("GET", f"{path}/events")).text
     logs = (await api.get("/executions/w/logs"))["executions"]
     assert {body["execution_id"] for body in logs} == {*started}
+    # Nobody can start it any more, by a version or by a retry.
+    versioned = await api.call("POST", "/executions/w/execute", {"version": 1, "start": "hook"})
+    again = await api.call("POST", f"/executions/{started[0]}/retry", {})
+    assert (versioned.status_code, again.status_code) == (404, 404)
     # A workflow of the same name later is another one, and changes nothing of them.
+    await anyio.sleep(0.01)
     await api.post("/workflows", document(setting("other")), status=201)
     assert (await api.get(f"/executions/{started[0]}"))["output"] == {"got": 1}
+    assert [one["version"] for one in (await api.get("/workflows/w/versions"))["versions"]] == [2]
+    for method, path, body in (
+        ("GET", "/workflows/w/versions/1", None),
+        ("POST", "/workflows/w/activate", {"version": 1}),
+        ("POST", "/executions/w/execute", {"version": 1, "start": "hook"}),
+        ("POST", f"/executions/{started[0]}/retry", {}),
+    ):
+        assert (await api.call(method, path, body)).status_code == 404, path
 
 
 async def test_a_deleted_workflow_is_started_by_nobody_any_more(api: Api) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import anyio
 import pytest
-from engine_room import LONG, document, ended, node, room, save, storages, tenant, until
+from engine_room import LONG, Empty, document, ended, node, room, save, storages, tenant, until
 
-from orchestrator_core.events import AttemptStarted, CancelRequested, ExecutionEnded, ExecutionStarted
+from orchestrator_core import NodeContext, node_type
+from orchestrator_core.events import AttemptStarted, AttemptSucceeded, CancelRequested, ExecutionEnded, ExecutionStarted
 from orchestrator_core.types import ExecutionStatus
 from orchestrator_server.errors import Conflict, NotFound, Unavailable
 from orchestrator_server.handles import Follower, Handle
@@ -28,6 +29,7 @@ from orchestrator_server.records import (
     NewExecution,
     new_execution_id,
 )
+from orchestrator_server.sealing import Sealer
 from orchestrator_server.storage import Storage, TenantStore
 
 pytestmark = pytest.mark.anyio
@@ -445,6 +447,84 @@ async def test_a_parent_whose_child_waits_holds_no_lease_and_no_memory(storage: 
         await store.inbox.post(grandchild, Message("s", "signal", "ask", "yes", {"by": "ann"}))
         for name in (grandchild, child, handle.id):
             assert await ended(store, name) == "succeeded"
+
+
+async def test_what_was_left_while_nobody_worked_comes_before_anything_else(storage: Storage) -> None:
+    """A cancel before the next effect; an answer in time before the end of that time, for a child too; a late one after it."""
+    store = await tenant(storage)
+    await save(store, document(node("go", "manual"), node("ask", "wait", signal="yes", expires=4.0), name="asks"))
+    await save(store, document(node("go", "manual"), node("call", "workflow", workflow="asks"), name="outer"))
+    effect = await save(store, document(node("go", "manual"), node("e", "nap"), name="effect"))
+    async with room(storage, near=0.0) as here:
+        alone = [(await here.worker.execute("ann", "asks")).id for _ in range(2)]
+        roots = [(await here.worker.execute("ann", "outer")).id for _ in range(2)]
+        for name in (*alone, *roots):
+            await until(lambda: _is(store, name, "waiting"))  # noqa: B023 - it is called here
+    queued = await accept(store, effect)
+    assert await store.inbox.post(queued, Message("c", "cancel"))
+    first, last = [[one[n], await _child(store, roots[n])] for n, one in ((0, alone), (1, alone))]
+    for name in first:
+        assert await store.inbox.post(name, Message("s", "signal", "ask", "yes", "said"))
+    await anyio.sleep(4.0)
+    for name in last:
+        assert await store.inbox.post(name, Message("s", "signal", "ask", "yes", "said"))
+    async with room(storage):
+        for name in (queued, *alone, *roots):
+            await ended(store, name)
+    outputs = [(await store.executions.outcome(name)).output for name in (*alone, *roots)]  # type: ignore[union-attr]
+    assert outputs == ["said", None, "said", None]
+    row = await store.executions.get(queued)
+    assert row is not None
+    assert row.status == "cancelled"
+    assert not any(isinstance(event, AttemptSucceeded) for event in await store.journal.read("ann", queued))
+
+
+async def test_a_child_that_cannot_go_on_is_not_given_up_alone(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator_server.worker._LONGEST", 0.02)
+
+    @node_type("lost.wait")
+    async def waits(ctx: NodeContext, config: Empty, input: Any) -> Any:
+        if ctx.resumed is None:
+            ctx.wait_for_signal("yes")
+        return "woken"
+
+    store = await tenant(storage)
+    await save(store, document(node("go", "manual"), node("ask", "lost.wait"), name="inner"))
+    await save(store, OUTER)
+    async with room(storage, nodes=[waits]) as here:
+        root = (await here.worker.execute("ann", "outer")).id
+        await until(lambda: _is(store, root, "waiting"))
+    child = await _child(store, root)
+    assert await store.inbox.post(child, Message("s", "signal", "ask", "yes"))
+    async with room(storage):  # its plugin is not there
+        assert await ended(store, root) == "failed"
+    row = await store.executions.get(root)
+    assert row is not None
+    assert row.error_code == POISONED, "it may be brought back"
+    assert await storage.queue.revive("ann", root)
+    async with room(storage, nodes=[waits]):
+        assert await ended(store, root) == "succeeded"
+        assert await ended(store, child) == "succeeded"
+
+
+async def test_a_key_that_was_left_out_is_no_fault_of_executions(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator_server.worker._LONGEST", 0.02)
+    store = await tenant(storage)
+    workflow = await save(store, QUICK)
+    await store.secrets.put(Sealer({"old": b"2" * 32}, "old").seal("ann", "token", 1, "value"))
+    name = await accept(store, workflow, {"n": 1})
+    async with room(storage):
+        await anyio.sleep(1.0)  # more than five claims
+        row = await store.executions.get(name)
+        assert row is not None
+        assert (row.status, row.seq) == ("running", 1)
+        assert row.fence > POISON_CLAIMS
+        await store.secrets.delete("token")
+        assert await ended(store, name) == "succeeded"
 
 
 async def test_a_family_too_large_to_be_brought_back_for_every_message_stays(

@@ -35,7 +35,7 @@ from orchestrator_server.approvals import Approval, ApprovalLinks
 from orchestrator_server.errors import Invalid, NotFound, StorageFull
 from orchestrator_server.metrics import Metrics
 from orchestrator_server.quotas import Quotas
-from orchestrator_server.records import Tenant, Webhook, new_execution_id
+from orchestrator_server.records import Tenant, Webhook, WorkflowRow, new_execution_id
 from orchestrator_server.sealing import Sealer, SealError, UnknownKey
 from orchestrator_server.storage import Inbox, Storage, StoreJournal, TenantStore
 from orchestrator_server.tracing import Tracing
@@ -347,20 +347,34 @@ class Realms:
         return self._realm(home, pinned)
 
     async def workflow(self, tenant: str, workflow_id: str, version: int | None = None) -> Workflow:
-        """A version of a workflow; the active one unless said.
+        """A version of a workflow, whether or not that was deleted; the active one unless said.
 
         Raises:
             NotFound: There is no such tenant, workflow or version, or none is active.
         """
         home = await self._home(tenant)
         if version is None:
-            row = await home.store.workflows.get(workflow_id)
-            if row is None:
-                raise NotFound(f"there is no workflow {workflow_id!r}")
-            if row.active is None:
-                raise NotFound(f"workflow {workflow_id!r} has no active version: activate one")
-            version = row.active
+            version = _active_of(await self._alive(home, workflow_id))
         return await self._version(home, workflow_id, version)
+
+    async def startable(self, tenant: str, workflow_id: str, version: int | None = None) -> Workflow:
+        """A version that somebody may start: of a workflow that is there, and no older than that.
+
+        Raises:
+            NotFound: As above; or the version is of a workflow that had the id before, and was deleted.
+        """
+        home = await self._home(tenant)
+        row = await self._alive(home, workflow_id)
+        number = _active_of(row) if version is None else version
+        if version is not None and not row.has(await home.store.workflows.version(workflow_id, number)):
+            raise NotFound(f"workflow {workflow_id!r} has no version {number}")
+        return await self._version(home, workflow_id, number)
+
+    async def _alive(self, home: _Home, workflow_id: str) -> WorkflowRow:
+        row = await home.store.workflows.get(workflow_id)
+        if row is None:
+            raise NotFound(f"there is no workflow {workflow_id!r}")
+        return row
 
     def outline(self, workflow: Workflow, start: str | None) -> Plan:
         """The plan with which the journal of an execution is read: what it ran need not be installed any more, nor be allowed.
@@ -627,6 +641,12 @@ class _ServedJournal:
     async def read(self, tenant: str, execution_id: str, after: int = 0) -> Sequence[Event]:
         """See :class:`~orchestrator_core.Journal`."""
         return await self._journal.read(tenant, execution_id, after)
+
+
+def _active_of(row: WorkflowRow) -> int:
+    if row.active is None:
+        raise NotFound(f"workflow {row.id!r} has no active version: activate one")
+    return row.active
 
 
 def _seed_of(execution_id: str) -> int:

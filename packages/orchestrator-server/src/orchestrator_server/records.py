@@ -239,6 +239,10 @@ class WorkflowRow:
     updated_at: float
     deleted_at: float | None = None
 
+    def has(self, version: Version | None) -> bool:
+        """Whether this is a version of it, and not of one that had its id before and was deleted."""
+        return version is not None and version.created_at >= self.created_at
+
 
 @attrs.frozen
 class Version:

@@ -329,7 +329,8 @@ class Worker:
         if held is None or driver is None or driver is not self._engine.driver(execution.id):
             return
         follower = self._followers.get(execution.id)
-        if follower is not None and driver.machine.status is ExecutionStatus.WAITING:
+        waits = (one.machine.status is ExecutionStatus.WAITING for one in self._family(driver))
+        if follower is not None and any(waits):
             follower.still = True
             follower.tell()
         if not held.ready:

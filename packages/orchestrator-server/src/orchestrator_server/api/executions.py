@@ -59,7 +59,7 @@ async def execute(call: Call) -> Reply:
     """Run a workflow and answer with its records; 202 where that takes too long, or is not wanted."""
     request: ExecuteRequest = call.body
     workflow_id = call.path["workflow_id"]
-    workflow = await call.services.realms.workflow(call.tenant, workflow_id, request.version)
+    workflow = await call.services.realms.startable(call.tenant, workflow_id, request.version)
     key = call.header("idempotency-key")
     fingerprint = fingerprint_of(
         workflow_id, request.payload, request.start, request.version, request.pins, request.seed
@@ -107,7 +107,7 @@ async def retry_execution(call: Call) -> Reply:
     if row.finished_at is None:
         raise Problem(409, "unfinished", "it has not ended yet: cancel it first, or wait", execution_id=row.id)
     started = await _start_of(call, row)
-    workflow = await call.services.realms.workflow(call.tenant, row.workflow, row.version)
+    workflow = await call.services.realms.startable(call.tenant, row.workflow, row.version)
     pins: dict[str, Any] = dict(started.pins)
     if request.node is not None:
         again = _after(workflow, request.node)

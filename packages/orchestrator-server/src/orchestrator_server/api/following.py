@@ -74,6 +74,8 @@ async def body_of(services: Services, store: TenantStore, row: ExecutionRow) -> 
     if row.finished_at is not None:
         body |= {"status": row.status, "finished_at": format_time(row.finished_at)}
         body |= {"output": outcome.output if outcome else None, "error": outcome.error if outcome else None}
+    elif row.status == "waiting":
+        body["status"] = row.status  # also where it is a child that waits
     return body
 
 

@@ -47,7 +47,7 @@ async def try_request(call: Call) -> Reply:
     if row is None:
         raise NotFound(f"there is no workflow {workflow_id!r}")
     services = call.services
-    workflow = await services.realms.workflow(
+    workflow = await services.realms.startable(
         call.tenant, workflow_id, row.latest if request.version is None else request.version
     )
     meant = _meant(workflow, request)

@@ -29,7 +29,6 @@ __all__ = [
     "update_workflow",
 ]
 
-_TAG = re.compile(r'(?:W/)?"v([0-9]{1,9})"')
 # A document with so many nodes and edges is judged in a thread: others shall not wait for it.
 _LARGE = 300
 
@@ -48,7 +47,7 @@ async def create_workflow(call: Call) -> Reply:
     document: dict[str, Json] = call.body
     workflow = await _judge(call, document)
     row, version = await _save(call, workflow, document, expected=0)
-    return Reply(_body(row, version), 201, {"Location": call.url(f"/workflows/{row.id}"), "ETag": _tag(version.number)})
+    return Reply(_body(row, version), 201, {"Location": call.url(f"/workflows/{row.id}"), "ETag": _tag(row)})
 
 
 async def get_workflow(call: Call) -> Reply:
@@ -57,8 +56,8 @@ async def get_workflow(call: Call) -> Reply:
     version = await call.store.workflows.version(row.id, row.active or row.latest)
     if version is None:
         raise NotFound(f"there is no workflow {row.id!r}")
-    tag = _tag(row.latest)
-    if call.header("if-none-match") == tag:
+    tag = _tag(row)
+    if _names(call.header("if-none-match"), tag):
         return Reply(None, 304, {"ETag": tag})
     return Reply(_body(row, version), headers={"ETag": tag})
 
@@ -69,21 +68,19 @@ async def update_workflow(call: Call) -> Reply:
     row = await _row(call)
     if document.get("id") != row.id:
         raise DocumentError([Fault(f"is not the id in the path: write {row.id!r}", "$.id")])
-    expected = _expected(call)
-    if expected is not None and expected != row.latest:
-        raise _changed(row.latest)
+    expected = _expected(call, row)
     workflow = await _judge(call, document)
     row, version = await _save(call, workflow, document, expected=expected)
-    return Reply(_body(row, version), headers={"ETag": _tag(version.number)})
+    return Reply(_body(row, version), headers={"ETag": _tag(row)})
 
 
 async def delete_workflow(call: Call) -> Reply:
     """Delete a workflow, its triggers and schedules; past executions stay, what runs goes on."""
-    expected = _expected(call)
+    row = await _row(call)
     try:
-        await call.store.workflows.delete(call.path["workflow_id"], expected=expected)
+        await call.store.workflows.delete(row.id, expected=_expected(call, row))
     except Conflict:
-        raise _changed((await _row(call)).latest) from None
+        raise _changed(await _row(call)) from None
     call.services.realms.changed(call.tenant)
     return Reply(None, 204)
 
@@ -111,7 +108,7 @@ async def get_version(call: Call) -> Reply:
     given = call.path["version"]
     number = int(given) if re.fullmatch(r"[1-9][0-9]{0,8}", given) else 0
     version = await call.store.workflows.version(row.id, number) if number else None
-    if version is None:
+    if version is None or not row.has(version):
         raise NotFound(f"workflow {row.id!r} has no version {given}")
     return Reply(
         {
@@ -130,7 +127,7 @@ async def activate_workflow(call: Call) -> Reply:
     row = await _row(call)
     triggers = Triggers()
     if request.version is not None:
-        workflow = await call.services.realms.workflow(call.tenant, row.id, request.version)
+        workflow = await call.services.realms.startable(call.tenant, row.id, request.version)
         realm = await call.services.realms.get(call.tenant)
         if faults := realm.validate(workflow):
             raise DocumentError(faults)
@@ -210,25 +207,35 @@ async def _save(
     return row, version
 
 
-def _expected(call: Call) -> int | None:
-    """The version that ``If-Match`` names; ``None``: it does not stand there, or asks for any."""
+def _expected(call: Call, row: WorkflowRow) -> int | None:
+    """The version that ``If-Match`` wants to be the latest; ``None``: it does not stand there, or asks for any.
+
+    Raises:
+        Problem: The workflow is not as the caller knows it.
+    """
     given = call.header("if-match")
     if given is None or given.strip() == "*":
         return None
-    match = _TAG.fullmatch(given.strip())
-    if match is None:
-        raise Problem(412, "changed", "If-Match names no ETag of this workflow: read it again")
-    return int(match[1])
+    if not _names(given, _tag(row)):
+        raise _changed(row)
+    return row.latest
 
 
-def _changed(latest: int | None) -> Problem:
-    now = "" if latest is None else f": its latest version is {latest}"
-    headers = {} if latest is None else {"ETag": _tag(latest)}
+def _names(given: str | None, tag: str) -> bool:
+    """Whether a list of ETags names this one."""
+    named = [] if given is None else [one.strip().removeprefix("W/") for one in given.split(",")]
+    return tag in named or "*" in named
+
+
+def _changed(row: WorkflowRow | None) -> Problem:
+    now = "" if row is None else f": its latest version is {row.latest}, {row.active or 'none'} is active"
+    headers = {} if row is None else {"ETag": _tag(row)}
     return Problem(412, "changed", f"the workflow was changed meanwhile{now}; read it again", headers=headers)
 
 
-def _tag(latest: int) -> str:
-    return f'"v{latest}"'
+def _tag(row: WorkflowRow) -> str:
+    """What is shown changes with each version, and with the one that is active."""
+    return f'"v{row.latest}"' if row.active == row.latest else f'"v{row.latest}-{row.active or 0}"'
 
 
 def _summary(row: WorkflowRow) -> dict[str, Json]:

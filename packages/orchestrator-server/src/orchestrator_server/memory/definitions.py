@@ -91,8 +91,8 @@ class Workflows(Part):
         if row is None:
             return []
         first = row.latest if before is None else min(before - 1, row.latest)
-        versions = self._bound.data.versions
-        return [versions[workflow_id, number] for number in range(first, 0, -1)][:limit]
+        versions = (self._bound.data.versions[workflow_id, number] for number in range(first, 0, -1))
+        return [version for version in versions if row.has(version)][:limit]
 
     async def delete(self, workflow_id: str, *, expected: int | None = None) -> None:
         row = self._row(workflow_id)

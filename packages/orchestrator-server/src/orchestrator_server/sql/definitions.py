@@ -131,7 +131,8 @@ class Workflows:
 
     async def versions(self, workflow_id: str, *, before: int | None = None, limit: int = 100) -> Sequence[Version]:
         tenant = self._bound.tenant
-        alive = sa.select(1).where(*_one(tenant, check_id(workflow_id, "workflow")), workflows.c.deleted_at.is_(None))
+        row = (*_one(tenant, check_id(workflow_id, "workflow")), workflows.c.deleted_at.is_(None))
+        alive = sa.select(1).where(*row, workflows.c.created_at <= versions.c.created_at)
         wanted = sa.select(versions).where(versions.c.tenant == tenant, versions.c.workflow == workflow_id)
         if before is not None:
             wanted = wanted.where(versions.c.number < before)

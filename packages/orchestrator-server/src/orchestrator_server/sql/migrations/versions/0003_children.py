@@ -13,5 +13,10 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the index; nobody else pays for it."""
-    where = {"sqlite_where": sa.text("queued = 0"), "postgresql_where": sa.text("NOT queued")}
-    op.create_index("ix_executions_children", "executions", ["tenant", "parent"], **where)
+    op.create_index(
+        "ix_executions_children",
+        "executions",
+        ["tenant", "parent"],
+        sqlite_where=sa.text("queued = 0"),
+        postgresql_where=sa.text("NOT queued"),
+    )
