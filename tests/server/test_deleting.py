@@ -63,6 +63,7 @@ async def test_what_runs_of_a_deleted_workflow_goes_on_and_stays_readable(api: A
         assert "ExecutionEnded" in (await api.call("GET", f"{path}/events")).text
     logs = (await api.get("/executions/w/logs"))["executions"]
     assert {body["execution_id"] for body in logs} == {*started}
+    assert (await api.get("/executions/w/logs?status=cancelled"))["executions"] == []
     # Nobody can start it any more, by a version or by a retry.
     versioned = await api.call("POST", "/executions/w/execute", {"version": 1, "start": "hook"})
     again = await api.call("POST", f"/executions/{started[0]}/retry", {})

@@ -187,7 +187,7 @@ async def workflow_logs(call: Call) -> Reply:
     """A page of a workflow's executions, with their node records."""
     workflow_id = call.path["workflow_id"]
     page = await call.store.executions.list(_query(call, workflow_id))
-    if not page.executions and await call.store.workflows.get(workflow_id) is None:
+    if not page.executions and await call.store.workflows.version(workflow_id, 1) is None:
         raise NotFound(f"there is no workflow {workflow_id!r}")
     bodies = [await body_of(call.services, call.store, row) for row in page.executions]
     return Reply({"executions": bodies, "next": page.next})
