@@ -220,17 +220,15 @@ class Driver:
         machine = self.machine
         made = [*machine.replay(events).events]
         for event in mail:
-            made += self._fire_before(event.at)
-            with contextlib.suppress(IllegalEvent):  # whoever left it was told, or could not know
-                made += machine.receive(attrs.evolve(event, at=self.now())).events
+            made += machine.receive_left(event, self.now())
         if machine.ended is not None and not made:
             self._finish()
             return
         begun = {(event.path, event.number) for event in made if isinstance(event, AttemptStarted)}
         commands: list[Command] = []
         for command in machine.outstanding():
-            lost = isinstance(command, RunAttempt) and (command.path, command.number) not in begun
-            if isinstance(command, RunAttempt) and lost and command.record.node.on_lost == "fail":
+            lost = isinstance(command, RunAttempt) and command.record.node.on_lost == "fail"
+            if isinstance(command, RunAttempt) and lost and (command.path, command.number) not in begun:
                 failure = Failure("lost", "the process that ran this attempt was lost, and `on_lost` is `fail`")
                 self.engine.put(self, AttemptFailed(self.now(), command.path, command.number, failure))
             else:
@@ -239,16 +237,6 @@ class Driver:
         self._held += commands
         await self._commit()
         self.engine.wake()
-
-    def _fire_before(self, time: float) -> list[Event]:
-        """Let timers of before this time fire."""
-        machine, made = self.machine, list[Event]()
-        while machine.timers:
-            (path, kind), due = min(machine.timers.items(), key=lambda timer: timer[1])
-            if due >= time:
-                break
-            made += machine.receive(TimerFired(max(self.now(), due), path, kind)).events
-        return made
 
     async def receive(self, event: Event) -> None:
         """Feed the machine, commit what comes of it, and carry out what it asks for.

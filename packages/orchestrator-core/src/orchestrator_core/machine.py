@@ -32,6 +32,7 @@ each decision does, the slots (rule 8), the waits (rule 10), and a short way for
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
 from typing import Any, ClassVar
@@ -192,6 +193,25 @@ class Machine(Fold):
         self._decide()
         self._grant()
         return Step(events_, self.outstanding())
+
+    def receive_left(self, event: Event, now: float) -> list[Event]:
+        """Take in a signal or a cancel that was left at ``event.at``, while nobody drove the execution: after timers of before then.
+
+        What no history can produce is dropped: whoever left it could not know. Nothing is to be done at once:
+        :meth:`outstanding` says what is to be done after the last one.
+
+        Returns:
+            What came of it, all at the time ``now`` or later.
+        """
+        made: list[Event] = []
+        while self.timers:
+            (path, kind), due = min(self.timers.items(), key=lambda timer: timer[1])
+            if due >= event.at:
+                break
+            made += self.receive(TimerFired(max(now, due), path, kind)).events
+        with contextlib.suppress(IllegalEvent):
+            made += self.receive(attrs.evolve(event, at=max(now, self.now))).events
+        return made
 
     def outstanding(self) -> list[Command]:
         """Every command that has no answer yet: what a driver has to do after a restart."""

@@ -29,12 +29,13 @@ from orchestrator_server.records import (
     Tenant,
 )
 from orchestrator_server.storage import TenantStore
-from orchestrator_server.testing import accepting
+from orchestrator_server.testing import accepting, children
 from orchestrator_server.testing.harness import (
     EVERYTHING,
     LEASE,
     Harness,
     RoutedJournal,
+    claim_one,
     ended,
     new,
     record,
@@ -49,11 +50,6 @@ __all__ = ["CONTRACTS", "EVERYTHING"]
 _SHORT = 0.15  # a lease that a contract waits for
 
 
-async def _claim(h: Harness, worker: str = "a", limit: int = 1, lease: float = LEASE) -> Claim:
-    (claim,) = await h.storage.queue.claim(worker, limit, lease)
-    return claim
-
-
 async def the_journal_keeps_the_cores_contract(h: Harness) -> None:
     """See :func:`orchestrator_core.testing.check_journal`."""
     for name in ("t", "u"):
@@ -65,10 +61,10 @@ async def appends_are_fenced(h: Harness) -> None:
     """Who was overtaken cannot write any more; who has written already is told so."""
     store = await h.tenant()
     await store.executions.create(new("exe_a"))
-    old = await _claim(h, lease=_SHORT)
+    old = await claim_one(h, lease=_SHORT)
     await store.journal.append("t", "exe_a", 1, old.fence, step(1))
     await h.sleep(_SHORT * 1.5)
-    fresh = await _claim(h, "b")
+    fresh = await claim_one(h, "b")
     assert fresh.fence > old.fence
     assert fresh.seq == 3
     await refused(Conflict, store.journal.append("t", "exe_a", 3, old.fence, step(2)), "its lease is another's")
@@ -190,7 +186,7 @@ async def ending_ends_the_entry_in_the_queue(h: Harness) -> None:
     """The append that holds the end also sets status, time, error, records, and gives back the lease."""
     store = await h.tenant()
     await store.executions.create(new("exe_a"))
-    claim = await _claim(h, lease=_SHORT)
+    claim = await claim_one(h, lease=_SHORT)
     await store.inbox.post("exe_a", Message("late", "signal", "n", "go"))
     failure = Failure("http_404", "not there", "n1", 1, {"url": "x"})
     last = attrs.evolve(ended(at=9.0, status=ExecutionStatus.FAILED), error=failure)
@@ -230,7 +226,7 @@ async def messages_wait_until_they_are_consumed(h: Harness) -> None:
     store = await h.tenant()
     inbox = store.inbox
     await store.executions.create(new("exe_a"))
-    claim = await _claim(h)
+    claim = await claim_one(h)
     payload: dict[str, Any] = {"approved": True, "by": ["x"]}
     for number, name in enumerate(("b", "a", "c")):
         assert await inbox.post("exe_a", Message(name, "signal", "wait", "approval", {**payload, "n": number}))
@@ -259,7 +255,7 @@ async def a_message_wakes_what_waits(h: Harness) -> None:
     """Neither one that comes while it sleeps nor one that comes as it falls asleep is lost."""
     store, queue = await h.tenant(), h.storage.queue
     await store.executions.create(new("exe_a"))
-    claim = await _claim(h)
+    claim = await claim_one(h)
     assert await queue.release(claim, wake_in=None, waiting=True)
     row = await row_of(store, "exe_a")
     assert (row.status, row.wake_at, row.worker) == ("waiting", None, None)
@@ -267,12 +263,12 @@ async def a_message_wakes_what_waits(h: Harness) -> None:
     assert await queue.next_due() is None
     await store.inbox.post("exe_a", Message("m1", "signal", "n", "go"))
     assert await queue.next_due() == 0
-    claim = await _claim(h)
+    claim = await claim_one(h)
     assert (await row_of(store, "exe_a")).status == "running"
     await store.journal.append("t", "exe_a", 1, claim.fence, [SignalReceived(2.0, "n", "go", "m1")])
     await store.inbox.post("exe_a", Message("m2", "signal", "n", "go"))
     assert await queue.release(claim, wake_in=1000.0, waiting=True)
-    claim = await _claim(h)
+    claim = await claim_one(h)
     await store.inbox.discard("exe_a", ["m2"])
     assert await queue.release(claim, wake_in=1000.0, waiting=True)
     assert list(await queue.claim("a", 5, LEASE)) == []
@@ -280,46 +276,7 @@ async def a_message_wakes_what_waits(h: Harness) -> None:
     assert due is not None
     assert 990 < due <= 1000
     await store.inbox.post("exe_a", Message("m3", "cancel"))
-    await _claim(h)
-
-
-async def a_message_for_a_child_wakes_its_root(h: Harness) -> None:
-    """What a parent drives is in no queue: the execution at the root is, and goes on with all of them."""
-    store, queue = await h.tenant(), h.storage.queue
-    await store.executions.create(new("exe_root"))
-    claim = await _claim(h)
-    for name, parent in (("exe_child", "exe_root"), ("exe_a_grandchild", "exe_child"), ("exe_other", None)):
-        event = attrs.evolve(start(name), parent=parent)
-        await store.journal.append("t", name, 0, claim.fence, [event])
-        assert (await row_of(store, name)).parent == parent
-    family = ("exe_child", "exe_a_grandchild")
-    assert await queue.release(claim, wake_in=None, waiting=True, children=family)
-    statuses = [(await row_of(store, name)).status for name in ("exe_root", *family, "exe_other")]
-    assert statuses == ["waiting", "waiting", "waiting", "running"]
-    assert await store.inbox.post("exe_other", Message("m0", "signal", "n", "go"))
-    assert list(await queue.claim("a", 5, LEASE)) == [], "it is nobody's child"
-    assert await store.inbox.post("exe_a_grandchild", Message("m1", "signal", "n", "go"))
-    claim = await _claim(h)
-    assert claim.execution_id == "exe_root"
-    assert await queue.release(claim, wake_in=None, waiting=True, children=family), "nobody has consumed it"
-    claim = await _claim(h)
-    await store.inbox.discard("exe_a_grandchild", ["m1"])
-    assert await store.inbox.post("exe_child", Message("m2", "cancel")), "it came as the root was given back"
-    assert await queue.release(claim, wake_in=1000.0, waiting=True, children=family)
-    claim = await _claim(h)
-    await store.inbox.discard("exe_child", ["m2"])
-    for name in family:
-        await store.journal.append("t", name, 1, claim.fence, [])
-        assert (await row_of(store, name)).status == "running", "it goes on"
-    await store.journal.append("t", "exe_child", 1, claim.fence, [ended()])
-    assert not await store.inbox.post("exe_child", Message("m3", "cancel")), "it has ended"
-    assert await queue.release(claim, wake_in=1000.0, waiting=True, children=family)
-    await store.journal.append("t", "exe_child", 2, claim.fence, [])
-    assert (await row_of(store, "exe_child")).status == "succeeded", "it has ended"
-    assert list(await queue.claim("a", 5, LEASE)) == []
-    await store.journal.append("t", "exe_root", 1, claim.fence, [ended()])
-    assert not await store.inbox.post("exe_a_grandchild", Message("m4", "cancel")), "nobody drives it any more"
-    assert list(await queue.claim("a", 5, LEASE)) == [], "what has ended is not woken"
+    await claim_one(h)
 
 
 async def what_is_due_is_counted(h: Harness) -> None:
@@ -347,7 +304,7 @@ async def a_claim_is_a_lease(h: Harness) -> None:
     """Held until its time is over, longer when it is renewed, and then anybody's."""
     store, queue = await h.tenant(), h.storage.queue
     await store.executions.create(new("exe_a"))
-    claim = await _claim(h, lease=_SHORT)
+    claim = await claim_one(h, lease=_SHORT)
     now = await h.storage.now()
     assert now < claim.lease_until <= now + _SHORT
     row = await row_of(store, "exe_a")
@@ -359,7 +316,7 @@ async def a_claim_is_a_lease(h: Harness) -> None:
     await h.sleep(_SHORT * 2)
     assert list(await queue.claim("b", 5, LEASE)) == [], "it was renewed"
     await h.sleep(_SHORT * 3)
-    taken = await _claim(h, "b")
+    taken = await claim_one(h, "b")
     assert taken.fence > claim.fence
     assert list(await queue.renew([renewed, taken], LEASE)) != []
     held = await queue.renew([renewed, taken], LEASE)
@@ -369,7 +326,7 @@ async def a_claim_is_a_lease(h: Harness) -> None:
     row = await row_of(store, "exe_a")
     assert (row.worker, row.claims, row.status) == (None, 0, "running")
     assert await queue.next_due() == 0
-    again = await _claim(h, "a")
+    again = await claim_one(h, "a")
     assert again.fence > taken.fence
     assert await queue.release(again, wake_in=1000.0)
     assert list(await queue.claim("a", 5, LEASE)) == []
@@ -417,7 +374,7 @@ async def claims_of_one_take_turns(h: Harness) -> None:
         store = await h.tenant(name)
         for number in range(6):
             await store.executions.create(new(f"exe_{number}"))
-    served = [(await _claim(h)).tenant for _ in range(9)]
+    served = [(await claim_one(h)).tenant for _ in range(9)]
     assert {name: served.count(name) for name in "abc"} == {"a": 3, "b": 3, "c": 3}, served
 
 
@@ -427,7 +384,7 @@ async def the_oldest_comes_first(h: Harness) -> None:
     for name in ("exe_c", "exe_a", "exe_b"):
         await store.executions.create(new(name))
         await h.sleep(0.005)
-    order = [(await _claim(h)).execution_id for _ in range(3)]
+    order = [(await claim_one(h)).execution_id for _ in range(3)]
     assert order == ["exe_c", "exe_a", "exe_b"]
 
 
@@ -510,7 +467,7 @@ async def waiting_for_work_ends_when_there_is_some(h: Harness) -> None:
     """A new execution, and a message, wake whoever waits; nothing does not."""
     store = await h.tenant()
     await store.executions.create(new("exe_a"))
-    claim = await _claim(h)
+    claim = await claim_one(h)
     hints = [await h.storage.queue.wait_for_work(0.02) for _ in range(20)]
     assert not all(hints), "nothing happens, and it returns"
     for happen in (
@@ -610,31 +567,6 @@ async def lists_refuse_what_is_not_offered(h: Harness) -> None:
         await refused(Invalid, store.executions.list(query), f"{query} is refused")
 
 
-async def children_are_forgotten_with_their_parent(h: Harness) -> None:
-    """One that goes on would begin a child again that was forgotten; one that was given up leaves none behind."""
-    store, queue = await h.tenant(), h.storage.queue
-    await store.executions.create(new("exe_root"))
-    claim = await _claim(h)
-    for name, parent in (("exe_child", "exe_root"), ("exe_other", "exe_root"), ("exe_a_grandchild", "exe_child")):
-        await store.journal.append("t", name, 0, claim.fence, [attrs.evolve(start(name), parent=parent)])
-    assert await store.executions.unfinished(9) == 1, "children have no place of their own"
-    await store.journal.append("t", "exe_other", 1, claim.fence, [ended(at=10.0)])
-    assert await store.executions.prune(11.0) == 0, "their parent has not ended"
-    for _ in range(POISON_CLAIMS):
-        assert await queue.release(claim, wake_in=0.0, failed=True)
-        claims = await queue.claim("a", 5, LEASE)
-        claim = claims[0] if claims else claim
-    assert (await row_of(store, "exe_root")).error_code == POISONED
-    assert not await store.inbox.post("exe_a_grandchild", Message("m", "cancel")), "nobody drives it any more"
-    assert await queue.revive("t", "exe_root")
-    assert await store.inbox.post("exe_a_grandchild", Message("m", "cancel"))
-    claim = await _claim(h)
-    await store.journal.append("t", "exe_root", 1, claim.fence, [ended(at=12.0)])
-    assert await store.executions.prune(13.0) == 4
-    assert (await store.executions.list(EVERYTHING)).executions == ()
-    assert list(await store.journal.read("t", "exe_a_grandchild")) == []
-
-
 async def old_executions_are_pruned(h: Harness) -> None:
     """Those that ended before a time, oldest first, so many at a time, with all they have."""
     store = await h.tenant()
@@ -678,6 +610,7 @@ async def old_executions_are_pruned(h: Harness) -> None:
 
 CONTRACTS: tuple[Callable[[Harness], Awaitable[None]], ...] = (
     *accepting.CONTRACTS,
+    *children.CONTRACTS,
     the_journal_keeps_the_cores_contract,
     appends_are_fenced,
     a_conflict_takes_out_only_itself,
@@ -688,7 +621,6 @@ CONTRACTS: tuple[Callable[[Harness], Awaitable[None]], ...] = (
     what_a_parent_drives_is_not_queued,
     messages_wait_until_they_are_consumed,
     a_message_wakes_what_waits,
-    a_message_for_a_child_wakes_its_root,
     what_is_due_is_counted,
     a_claim_is_a_lease,
     claims_are_exclusive,
@@ -698,7 +630,6 @@ CONTRACTS: tuple[Callable[[Harness], Awaitable[None]], ...] = (
     tenants_have_limits,
     unfinished_executions_are_counted,
     poison_is_quarantined,
-    children_are_forgotten_with_their_parent,
     waiting_for_work_ends_when_there_is_some,
     lists_are_pages_of_an_order,
     lists_refuse_what_is_not_offered,

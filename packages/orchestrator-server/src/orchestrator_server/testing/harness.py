@@ -12,7 +12,7 @@ from orchestrator_core.errors import OrchestratorError
 from orchestrator_core.events import AttemptStarted, AttemptSucceeded, Event, ExecutionEnded, ExecutionStarted
 from orchestrator_core.journal import Journal
 from orchestrator_core.types import Attempt, ExecutionStatus, Json, NodeIO, NodeStatus
-from orchestrator_server.records import ExecutionQuery, ExecutionRow, NewExecution, Tenant
+from orchestrator_server.records import Claim, ExecutionQuery, ExecutionRow, NewExecution, Tenant
 from orchestrator_server.storage import Storage, TenantStore
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "LEASE",
     "Harness",
     "RoutedJournal",
+    "claim_one",
     "ended",
     "new",
     "record",
@@ -101,6 +102,12 @@ def record(value: Json = None) -> NodeIO:
     """The record of a node that succeeded at its first attempt."""
     attempts = (Attempt(1, 1.5, 2.0),)
     return NodeIO("n1", "n1", "set", NodeStatus.SUCCEEDED, value, value, {"main": value}, None, attempts, (), 1.5, 2.0)
+
+
+async def claim_one(h: Harness, worker: str = "a", limit: int = 1, lease: float = LEASE) -> Claim:
+    """Claim what is due; see that it is one execution."""
+    (claim,) = await h.storage.queue.claim(worker, limit, lease)
+    return claim
 
 
 async def row_of(store: TenantStore, execution_id: str) -> ExecutionRow:
