@@ -24,7 +24,7 @@ from orchestrator_core import (
     hookimpl,
     node_type,
 )
-from orchestrator_core.events import ChildEnded, ExecutionEnded, TimerFired
+from orchestrator_core.events import AttemptStarted, ChildEnded, ExecutionEnded, TimerFired
 from orchestrator_core.types import ExecutionStatus
 
 pytestmark = pytest.mark.anyio
@@ -546,3 +546,21 @@ def test_what_ends_the_program_passes_through(
 
     with pytest.raises(kind):
         anyio.run(program, backend=backend)
+
+
+async def test_only_an_attempt_that_may_have_begun_is_lost() -> None:
+    nodes = [{"id": name, "type": "sleep", "on_lost": "fail"} for name in ("a", "b")]
+    edges = [{"source": "a", "target": "b"}]
+    document = Workflow.from_dict({"schema": 1, "id": "flow", "nodes": nodes, "edges": edges})
+    journal = MemoryJournal()
+    with anyio.fail_after(LONG):
+        async with make_engine(journal=journal) as engine:
+            ran = await engine.run(document)
+        events = await journal.read("default", ran.execution_id)
+        for size in range(1, len(events)):
+            cut = MemoryJournal()
+            await cut.append("default", ran.execution_id, 0, 0, events[:size])
+            async with make_engine(journal=cut) as engine:
+                result = await (await engine.resume(document, ran.execution_id)).result()
+            outstanding = isinstance(events[size - 1], AttemptStarted)
+            assert (result.error and result.error.code) == ("lost" if outstanding else None), events[:size]
