@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Final
 
 import anyio
 import attrs
@@ -47,6 +47,8 @@ from orchestrator_server.sql.tables import (
 from orchestrator_server.sql.writer import Append
 
 __all__ = ["Executions", "Inbox", "SqlJournal", "forget"]
+
+_PART: Final = 500  # ids in one statement
 
 _UNFINISHED = ("running", "waiting")
 _BUSY = 5.0  # seconds for which a message for an execution is tried to be left while others write it
@@ -141,9 +143,26 @@ class Executions:
 
 def forget(connection: Connection, tenant: str, ids: Sequence[str]) -> int:
     """Remove executions, their children, and all they have. Returns how many there were."""
-    if not ids:
-        return 0
-    ids = _with_children(connection, tenant, ids)
+    every = _with_children(connection, tenant, ids)
+    return sum(_forget(connection, tenant, part) for part in _parts(every))
+
+
+def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[first : first + _PART] for first in range(0, len(ids), _PART))
+
+
+def _with_children(connection: Connection, tenant: str, ids: Sequence[str]) -> list[str]:
+    """Executions with those that they drive, and so on."""
+    every, last = [*ids], [*ids]
+    child = sa.select(executions.c.id).where(executions.c.tenant == tenant, ~executions.c.queued)
+    while last:
+        found = [connection.execute(child.where(executions.c.parent.in_(part))).scalars() for part in _parts(last)]
+        last = [name for names in found for name in names]
+        every += last
+    return every
+
+
+def _forget(connection: Connection, tenant: str, ids: Sequence[str]) -> int:
     used = sa.select(payload_uses.c.hash).where(payload_uses.c.tenant == tenant, payload_uses.c.execution.in_(ids))
     hashes = sorted({*connection.execute(used).scalars()})
     # The row first: whoever appends meanwhile waits for it, and finds that there is none.
@@ -157,17 +176,6 @@ def forget(connection: Connection, tenant: str, ids: Sequence[str]) -> int:
         use = sa.select(1).where(payload_uses.c.tenant == tenant, payload_uses.c.hash == payloads.c.hash)
         connection.execute(sa.delete(payloads).where(*mine, ~use.exists()))
     return gone.rowcount
-
-
-def _with_children(connection: Connection, tenant: str, ids: Sequence[str]) -> list[str]:
-    """Executions with those that they drive, and so on."""
-    every, last = [*ids], [*ids]
-    child = (executions.c.tenant == tenant, ~executions.c.queued)
-    while last:
-        wanted = sa.select(executions.c.id).where(*child, executions.c.parent.in_(last))
-        last = [*connection.execute(wanted).scalars()]
-        every += last
-    return every
 
 
 @attrs.frozen
