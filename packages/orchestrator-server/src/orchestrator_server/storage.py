@@ -298,7 +298,7 @@ class Executions(Protocol):
         ...
 
     async def unfinished(self, most: int) -> int:
-        """How many executions have not ended, without children; counted up to ``most``."""
+        """How many executions have not ended; counted up to ``most``."""
         ...
 
     async def outcome(self, execution_id: str) -> Outcome | None:

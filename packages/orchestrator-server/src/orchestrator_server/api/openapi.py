@@ -92,7 +92,7 @@ _HEADERS: dict[str, dict[str, Json]] = {
     "ETag": {
         "description": "Names this state of the workflow.",
         "required": True,
-        "schema": {"type": "string", "pattern": '^"v[0-9]{1,9}"$'},
+        "schema": {"type": "string", "pattern": '^"v[0-9]{1,9}(-[0-9]{1,9})?"$'},
     },
     "Retry-After": {
         "description": "Seconds.",

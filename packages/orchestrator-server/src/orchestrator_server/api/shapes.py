@@ -390,7 +390,7 @@ class LimitsBody:
 
     running: int | None = setting(default=None, description="Executions that are worked on at one time.")
     queued: int | None = setting(
-        default=None, description="Executions that have not ended, without children; beyond it none is accepted (429)."
+        default=None, description="Executions that have not ended; beyond it none is accepted (429)."
     )
     storage: int | None = setting(
         default=None, description="Bytes that are kept; beyond it no execution and no blob is accepted (507)."

@@ -95,7 +95,7 @@ class Executions:
         return Page(shown, cursor_of(query, shown[-1]) if len(rows) > query.limit else None)
 
     async def unfinished(self, most: int) -> int:
-        mine = (executions.c.tenant == self._bound.tenant, executions.c.status.in_(_UNFINISHED), executions.c.queued)
+        mine = (executions.c.tenant == self._bound.tenant, executions.c.status.in_(_UNFINISHED))
         some = sa.select(sa.literal(1)).where(*mine).limit(most).subquery()
         wanted = sa.select(sa.func.count()).select_from(some)
 
