@@ -62,7 +62,7 @@ async def test_a_schedule_is_changed_and_deleted(api: Api) -> None:
     await api.post("/workflows", document(setting("a"), name="v"))
     made = await api.post("/schedules", HOURLY)
     path = f"/schedules/{made['id']}"
-    other = {"workflow": "v", "spec": {"cron": "0 9 * * *", "timezone": "Europe/Berlin", "overlap": "allow"}}
+    other = {"workflow": "v", "spec": {"cron": "17 9 * * *", "timezone": "Europe/Berlin", "overlap": "allow"}}
     changed = (await api.call("PUT", path, {**other, "id": made["id"]})).json()
     assert (changed["workflow"], changed["spec"], changed["id"]) == ("v", other["spec"], made["id"])
     assert changed["next_at"] != made["next_at"]
