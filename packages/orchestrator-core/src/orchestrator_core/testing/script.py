@@ -9,7 +9,7 @@ import attrs
 
 from orchestrator_core.types import Failure, Json, Resumed, Wait
 
-__all__ = ["Action", "action_of", "next_entry"]
+__all__ = ["Action", "action_of", "next_entry", "takes_an_entry"]
 
 Entry = Mapping[str, Any]
 
@@ -30,6 +30,11 @@ class Action:
             return Wait(until=now + wait["for"])
         expires = wait.get("expires")
         return Wait(signal=wait["signal"], expires=None if expires is None else now + expires)
+
+
+def takes_an_entry(resumed: Resumed | None) -> bool:
+    """Whether a run takes an entry of the script: what follows an expiry stands beside the wait."""
+    return resumed is None or resumed.kind != "expired"
 
 
 def next_entry(entries: Sequence[Entry], run: int, resumed: Resumed | None, input: Json) -> Entry:

@@ -37,7 +37,7 @@ from orchestrator_core.graph import Plan, Traits, make_plan
 from orchestrator_core.machine import Machine, order_of
 from orchestrator_core.state import Record
 from orchestrator_core.testing.mini import evaluate
-from orchestrator_core.testing.script import action_of, next_entry
+from orchestrator_core.testing.script import action_of, next_entry, takes_an_entry
 from orchestrator_core.types import Failure, Json, Pins, Result
 
 __all__ = ["COMPLETION", "OUTSIDE", "TIMER", "Simulated", "describe", "simulate"]
@@ -209,7 +209,7 @@ class _Run:
     def attempt(self, command: RunAttempt, now: float) -> None:
         record = command.record
         run = self.runs.get(command.path, 0)
-        self.runs[command.path] = run + 1
+        self.runs[command.path] = run + takes_an_entry(record.resumed)
         if record.resumed is None:
             self.order.append(command.path)
         entries = self.script.get(command.path)

@@ -19,7 +19,7 @@ from orchestrator_core.hookspecs import hookimpl
 from orchestrator_core.machine import order_of
 from orchestrator_core.nodes import Language, NodeContext, NodeType, WaitRequested, node_type, setting
 from orchestrator_core.testing.mini import MiniScript
-from orchestrator_core.testing.script import action_of, next_entry
+from orchestrator_core.testing.script import action_of, next_entry, takes_an_entry
 from orchestrator_core.testing.simulate import COMPLETION, OUTSIDE, TIMER
 from orchestrator_core.types import Json, Pins, Result
 
@@ -131,7 +131,7 @@ class _Scripted:
 
     async def run(self, ctx: NodeContext, config: ScriptConfig, input: Json) -> Json:
         run = self.runs.get(ctx.path, 0)
-        self.runs[ctx.path] = run + 1
+        self.runs[ctx.path] = run + takes_an_entry(ctx.resumed)
         entries: Sequence[Mapping[str, Any]] = self.script.get(ctx.path, config.script)
         action = action_of(next_entry(entries, run, ctx.resumed, input), input)
         record = self.machine.find(ctx.path)
