@@ -76,6 +76,25 @@ async def test_workflows_that_call_each_other_in_a_circle_are_refused(api: Api) 
     assert (await api.get("/workflows/b"))["latest"] == 1
 
 
+async def test_the_answer_to_saving_names_what_was_saved(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else saved another version before the answer went out: its ETag must not let that be overwritten."""
+    await api.post("/workflows", ONE)
+    workflows: Any = type((await api.storage.store("acme")).workflows)
+    real = workflows.save
+
+    async def twice(*arguments: Any, **more: Any) -> Any:
+        saved = await real(*arguments, **more)
+        await real(*arguments, **(more | {"expected": None}))
+        return saved
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workflows, "save", twice)
+        answer = await api.call("PUT", "/workflows/w", ONE)
+    assert answer.json()["version"] == 2
+    known = answer.headers["etag"]
+    assert (await api.call("PUT", "/workflows/w", ONE, headers={"If-Match": known})).status_code == 412
+
+
 async def test_somebody_elses_change_is_not_overwritten(api: Api) -> None:
     tag = (await api.call("POST", "/workflows", ONE)).headers["etag"]
     assert (await api.call("GET", "/workflows/w", headers={"If-None-Match": tag})).status_code == 304

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from api_client import Api, document, make_storage, running, setting
@@ -72,6 +73,24 @@ async def test_what_takes_too_long_is_answered_with_its_id(api: Api, respond: st
     execution_id = answer.json()["execution_id"]
     await api.post(f"/executions/{execution_id}/signals/go", {"path": "later"})
     assert (await api.get(f"/executions/{execution_id}"))["workflow"] == "w"
+
+
+async def test_a_wait_of_a_child_is_a_wait(api: Api) -> None:
+    """Answered at once, however short the wait; lists and bodies call it waiting, the parent's too."""
+    await api.post("/workflows", document({"id": "short", "type": "wait", "config": {"for": 0.2}}, WAIT, name="inner"))
+    call = {"id": "call", "type": "workflow", "config": {"workflow": "inner"}}
+    await api.post("/workflows", document(hook(respond="node"), call, {"id": "r", "type": "respond"}))
+    answer = await send(api, json={"n": 1})
+    assert answer.status_code == 202
+    path = f"/executions/{answer.json()['execution_id']}"
+    with anyio.fail_after(30):
+        while len(listed := (await api.get("/executions?status=waiting"))["executions"]) < 2:
+            await anyio.sleep(0.05)
+    assert {one["workflow"] for one in listed} == {"w", "inner"}
+    assert (await api.get(path))["status"] == "waiting"
+    assert [body["status"] for body in (await api.get("/executions/w/logs?status=waiting"))["executions"]] == [
+        "waiting"
+    ]
 
 
 async def test_an_immediate_answer_has_the_status_and_headers_that_are_wanted(api: Api) -> None:

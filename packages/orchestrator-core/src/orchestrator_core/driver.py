@@ -218,7 +218,8 @@ class Driver:
         """
         self.committed = len(events)
         machine = self.machine
-        made = [*machine.replay(events).events]
+        step = machine.replay(events)
+        made = [*step.events]
         for event in mail:
             made += machine.receive_left(event, self.now())
         if machine.ended is not None and not made:
@@ -226,11 +227,11 @@ class Driver:
             return
         begun = {(event.path, event.number) for event in made if isinstance(event, AttemptStarted)}
         commands: list[Command] = []
-        for command in machine.outstanding():
-            lost = isinstance(command, RunAttempt) and command.record.node.on_lost == "fail"
-            if isinstance(command, RunAttempt) and lost and (command.path, command.number) not in begun:
+        for command in machine.outstanding() if mail else step.commands:
+            attempt = command if isinstance(command, RunAttempt) and command.record.node.on_lost == "fail" else None
+            if attempt is not None and (attempt.path, attempt.number) not in begun:
                 failure = Failure("lost", "the process that ran this attempt was lost, and `on_lost` is `fail`")
-                self.engine.put(self, AttemptFailed(self.now(), command.path, command.number, failure))
+                self.engine.put(self, AttemptFailed(self.now(), attempt.path, attempt.number, failure))
             else:
                 commands.append(command)
         self._unwritten += made

@@ -242,7 +242,9 @@ class Realm:
         Raises:
             OrchestratorError: The journal does not know it, or it belongs to another workflow.
         """
-        return Execution(await self._resume(workflow, execution_id, fence, None))
+        self.engine.check_open()
+        events = await self.journal.read(self.tenant, execution_id)
+        return Execution(await self._resume(workflow, execution_id, events, fence, None))
 
     def validate(self, workflow: Workflow) -> list[Fault]:
         """Everything that is wrong with a workflow here, in document order. Runs nothing."""
@@ -302,12 +304,16 @@ class Realm:
         return driver
 
     async def _resume(
-        self, workflow: Workflow, execution_id: str, fence: int, parent: tuple[Driver, str] | None
+        self,
+        workflow: Workflow,
+        execution_id: str,
+        events: Sequence[Event],
+        fence: int,
+        parent: tuple[Driver, str] | None,
     ) -> Driver:
         self.engine.check_open()
         if self.engine.driver(execution_id) is not None:
             raise Conflict(f"{execution_id} runs here already")
-        events = await self.journal.read(self.tenant, execution_id)
         if not events or not isinstance(events[0], ExecutionStarted):
             raise OrchestratorError(f"the journal has no execution {execution_id}")
         if events[0].workflow != workflow.id or events[0].version != workflow.version:
@@ -390,9 +396,10 @@ class Realm:
         child_id = parent.child_id(command.path)
 
         parent.children.add(child_id)
-        if await self.journal.read(self.tenant, child_id):
+        events = await self.journal.read(self.tenant, child_id)
+        if events:
             # One that began and cannot go on is not given up alone: its family is, and is tried again.
-            child = await self._resume(workflow, child_id, parent.root.fence, (parent, command.path))
+            child = await self._resume(workflow, child_id, events, parent.root.fence, (parent, command.path))
         else:
             try:
                 child = await self._start(

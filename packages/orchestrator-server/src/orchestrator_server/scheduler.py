@@ -199,6 +199,7 @@ class Scheduler:
         if new is None:
             return await self._note(store, schedule, slot, None, following, outcome="failed")
         if busy and last is not None and rhythm.overlap == "cancel_other":
+            # Whether or not there is room for the new one yet: this makes some.
             await store.inbox.post(last.id, Message(_key("cancel", schedule.id, slot), "cancel"))
         try:
             async with await self._realms.place(store.tenant):

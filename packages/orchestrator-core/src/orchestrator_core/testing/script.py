@@ -38,7 +38,7 @@ def takes_an_entry(resumed: Resumed | None) -> bool:
 
 
 def next_entry(entries: Sequence[Entry], run: int, resumed: Resumed | None, input: Json) -> Entry:
-    """The entry of a run, from 0, wakings counted: entry ``run``, or the last one again.
+    """The entry of a run, by how many have taken one before (:func:`takes_an_entry`); or the last one again.
 
     An attempt that was woken and has no further entry emits the signal's payload, or its input after a time. An expiry
     does what stands beside the wait under ``expired``, by default it fails with the code ``expired``.

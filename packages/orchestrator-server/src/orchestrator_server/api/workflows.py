@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import anyio.to_thread
+import attrs
 
 from orchestrator_core import Fault, Realm, Workflow
 from orchestrator_core.codec import format_time
@@ -204,7 +205,8 @@ async def _save(
     row = await call.store.workflows.get(workflow.id)
     if row is None:
         raise NotFound(f"there is no workflow {workflow.id!r}")
-    return row, version
+    # Somebody may have saved another one since: the ETag is to be that of what is shown, and not fit theirs.
+    return attrs.evolve(row, latest=version.number), version
 
 
 def _expected(call: Call, row: WorkflowRow) -> int | None:

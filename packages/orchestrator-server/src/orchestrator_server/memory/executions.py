@@ -73,7 +73,7 @@ class Executions(Part):
 
     async def unfinished(self, most: int) -> int:
         every = self._bound.data.executions.values()
-        return min(most, sum(one.row.status in _UNFINISHED for one in every))
+        return min(most, sum(execution.row.status in _UNFINISHED for execution in every))
 
     async def outcome(self, execution_id: str) -> Outcome | None:
         execution = self._bound.data.executions.get(check_execution_id(execution_id))
