@@ -77,11 +77,14 @@ async def test_what_takes_too_long_is_answered_with_its_id(api: Api, respond: st
 
 async def test_a_wait_of_a_child_is_a_wait(api: Api) -> None:
     """Answered at once, however short the wait; lists and bodies call it waiting, the parent's too."""
-    await api.post("/workflows", document({"id": "short", "type": "wait", "config": {"for": 0.2}}, WAIT, name="inner"))
-    call = {"id": "call", "type": "workflow", "config": {"workflow": "inner"}}
-    await api.post("/workflows", document(hook(respond="node"), call, {"id": "r", "type": "respond"}))
-    answer = await send(api, json={"n": 1})
-    assert answer.status_code == 202
+    brief = {"id": "brief", "type": "wait", "config": {"for": 0.2}}
+    for inner, outer, wait in (("in_brief", "brief", brief), ("inner", "w", WAIT)):
+        call = {"id": "call", "type": "workflow", "config": {"workflow": inner}}
+        await api.post("/workflows", document(wait, name=inner))
+        ends = (hook(outer, respond="node"), call, {"id": "r", "type": "respond"})
+        await api.post("/workflows", document(*ends, name=outer))
+    assert (await send(api, "brief", json={"n": 1})).status_code == 202
+    answer = await send(api, "w", json={"n": 1})
     path = f"/executions/{answer.json()['execution_id']}"
     with anyio.fail_after(30):
         while len(listed := (await api.get("/executions?status=waiting"))["executions"]) < 2:

@@ -599,6 +599,25 @@ async def test_a_parent_is_due_when_its_childs_time_has_come(storage: Storage) -
         assert await ended(store, handle.id, seconds=10) == "succeeded"
 
 
+async def test_what_is_due_soon_after_it_was_given_back_is_not_overlooked(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its end here and its row the queue was looked at, for the last time in a long while."""
+    store, queue = await tenant(storage), type(storage.queue)
+    await save(store, {**SLEEPS, "id": "inner"})
+    await save(store, OUTER)
+    release: Any = queue.release
+
+    async def late(*arguments: Any, **more: Any) -> Any:
+        await anyio.sleep(0.4)
+        return await release(*arguments, **more)
+
+    monkeypatch.setattr(queue, "release", late)
+    async with room(storage, near=0.05, poll=60.0) as here:
+        handle = await here.worker.execute("ann", "outer")
+        assert await ended(store, handle.id, seconds=20) == "succeeded"
+
+
 async def test_no_message_for_a_child_is_lost_however_it_meets_the_parking(storage: Storage) -> None:
     store = await tenant(storage)
     twice = document(node("go", "manual"), node("ask", "wait", signal="yes"), node("more", "wait", signal="yes"))
