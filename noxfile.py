@@ -33,9 +33,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types: mypy strict and pyright, on the packages and on what the public API promises."""
+    """Check types: mypy strict and pyright, on the packages and on what the public API promises; calls in tests."""
     install(session, "types", "tests")
-    session.run("mypy", f"{CORE}/src", f"{STD}/src", f"{SERVER}/src", "tests/typing")
+    session.run("mypy", f"{CORE}/src", f"{STD}/src", f"{SERVER}/src", "tests")
     # Told its interpreter: it would take a .venv in this folder for it.
     session.run("basedpyright", "--pythonpath", str(Path(session.bin) / "python"))
 

@@ -396,7 +396,7 @@ def wfformat() -> ModuleType:
 def recorded(tmp_path: Path, tasks: dict[str, tuple[float, list[str]]], **changes: Any) -> Path:
     """A file of WfFormat 1.5: id -> (seconds, parents)."""
     children = {id: [other for other, (_, parents) in tasks.items() if id in parents] for id in tasks}
-    document = {
+    document: dict[str, Any] = {
         "name": "made up",
         "schemaVersion": "1.5",
         "workflow": {

@@ -538,7 +538,8 @@ async def test_a_parent_that_was_given_up_gets_no_child_any_more() -> None:
         driver = await with_a_child_at_rest(e, execution)
         (child_id,) = driver.children
         execution.park()
-        for late in (e._start(child, None, parent=(driver, "a")), e._resume(child, child_id, 0, (driver, "a"))):
+        events = await e.journal.read(e.tenant, child_id)
+        for late in (e._start(child, None, parent=(driver, "a")), e._resume(child, child_id, events, 0, (driver, "a"))):
             with pytest.raises(OrchestratorError, match="given up"):
                 await late
         assert e.driver(child_id) is None

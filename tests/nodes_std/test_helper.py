@@ -265,7 +265,7 @@ def _lives(pid: int) -> bool:
 @pytest.fixture
 async def language(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[JavaScriptLanguage]:
     monkeypatch.setattr(beside, "_WINDOW", 0.01)
-    monkeypatch.setattr(beside.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     made = JavaScriptLanguage()
     yield made
     await made.aclose()
@@ -335,7 +335,7 @@ async def test_it_ends_with_its_language(language: JavaScriptLanguage) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # who does not close is told so
 def test_what_an_ended_event_loop_left_is_ended_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beside, "_WINDOW", 0.01)
-    monkeypatch.setattr(beside.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     language = JavaScriptLanguage()
     left = asyncio.run(begun(language))
     next_one = asyncio.run(begun(language))

@@ -300,7 +300,7 @@ def test_no_sequence_of_answers_leads_to_a_refused_address(answers):
     anyio.run(main)
 
 
-test_no_sequence_of_answers_leads_to_a_refused_address.pytestmark = []
+test_no_sequence_of_answers_leads_to_a_refused_address.pytestmark = []  # type: ignore[attr-defined]
 
 
 async def test_where_one_address_does_not_answer_the_next_is_tried():

@@ -108,7 +108,7 @@ def test_nothing_is_left_of_a_write_that_failed(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     store = Cache(tmp_path)
-    monkeypatch.setattr(cache.Path, "replace", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
     assert not store.store("key", {}, b"x")
     assert list(tmp_path.iterdir()) == []
 

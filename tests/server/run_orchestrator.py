@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator_core.cli import main
 from orchestrator_core.events import AttemptStarted, AttemptSucceeded, ExecutionEnded
+from orchestrator_server.records import POISON_CLAIMS
 from orchestrator_server.sql import database, many, queue
 from orchestrator_server.sql.definitions import Schedules
 from orchestrator_server.sql.executions import Executions, Inbox, SqlJournal
@@ -123,7 +124,7 @@ def _skewed(real: Callable[[], float], by: float) -> float:
 
 if __name__ == "__main__":
     point, number, *words = sys.argv[1:]
-    queue.POISON_CLAIMS = int(os.environ.get("POISON_CLAIMS", queue.POISON_CLAIMS))
+    queue.POISON_CLAIMS = int(os.environ.get("POISON_CLAIMS", POISON_CLAIMS))  # type: ignore[attr-defined]
     moment, _, step = point.partition(":")
     if moment == "careless":
         be_careless(step)
