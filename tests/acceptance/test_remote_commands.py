@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,6 +147,35 @@ def test_an_execution_is_cancelled(run: Run) -> None:
     )
 
 
+def test_an_execution_is_taken_out_of_quarantine(run: Run, served: Served) -> None:
+    execution = run("execute", "patient-desk", "-i", LARGE, "--no-wait", "--quiet").stdout.strip()
+    refused = run("revive", execution)
+    assert (refused.returncode, refused.stderr) == (2, "orchestrator revive: the execution is not in quarantine\n")
+    # As if five workers had come to grief with it.
+    with contextlib.closing(sqlite3.connect(served.folder / "orchestrator.db")) as database, database:
+        held = "UPDATE executions SET claims = 5, wake_at = 0, worker = NULL, fence = fence + 1 WHERE id = ?"
+        assert database.execute(held, [execution]).rowcount == 1
+    assert _status(run, execution, "failed")["error"]["code"] == "poisoned"
+    assert "in quarantine until it is revived (`orchestrator revive`)" in run("logs", execution).stdout
+    done = run("revive", execution)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{execution} goes on: orchestrator logs {execution} --follow\n"
+    body = _status(run, execution, "waiting")
+    (price,) = (record for record in body["nodes"] if record["path"] == "price")
+    assert len(price["attempts"]) == 1, "what was done is not done again"
+    assert run("cancel", execution).stdout == f"{execution} was cancelled\n"
+
+
+def _status(run: Run, execution: str, wanted: str) -> Any:
+    """The execution, when its status is that."""
+    for _ in range(100):
+        body = json.loads(run("logs", execution, "--json").stdout)
+        if body["status"] == wanted:
+            return body
+        time.sleep(0.1)
+    raise AssertionError(body)
+
+
 def test_an_interrupt_leaves_the_execution_running(run: Run, served: Served, credential: str) -> None:
     environment = {**surroundings(served.port), "ORCHESTRATOR_KEY": credential, "ORCHESTRATOR_TENANT": "acme"}
     with subprocess.Popen(
@@ -189,6 +221,8 @@ def test_a_key_that_is_withdrawn_meanwhile_does_not_hide_the_execution(run: Run,
         (("logs", "exe_nobody"), {}, "orchestrator logs: there is no execution 'exe_nobody'"),
         (("logs", "--follow"), {}, "orchestrator logs: --follow: say which execution"),
         (("cancel", "exe_nobody"), {}, "orchestrator cancel: there is no execution 'exe_nobody'"),
+        (("revive", "exe_nobody"), {}, "orchestrator revive: there is no execution 'exe_nobody'"),
+        (("revive", "order-desk"), {}, "'order-desk' is no execution: orchestrator logs order-desk lists those of"),
         (("cancel", "order-desk"), {}, "'order-desk' is no execution: orchestrator logs order-desk lists those of"),
         (("execute", "nope"), {}, "orchestrator execute: there is no workflow 'nope'"),
         (("execute", "orders.yaml"), {}, "is no id (letters, digits, _ and -, 64 at most): a file is saved first"),

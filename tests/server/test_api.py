@@ -11,6 +11,7 @@ import attrs
 import pytest
 from api_client import Api, document, running, setting
 
+from orchestrator_server.realms import Realms
 from orchestrator_server.storage import Storage
 
 pytestmark = pytest.mark.anyio
@@ -224,6 +225,34 @@ async def test_what_waits_can_be_cancelled(api: Api) -> None:
     assert (await api.post(f"{path}/cancel", status=202))["new"] is True
     body = await until(api, path, "cancelled")
     assert body["nodes"][1]["status"] == "cancelled"
+
+
+async def test_what_is_in_quarantine_goes_on_when_it_is_revived(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that it has done is done again, and nothing that was sent to it is lost."""
+    monkeypatch.setattr("orchestrator_server.worker._LONGEST", 0.02)
+    await api.post("/workflows", WAITS)
+    started = await api.post("/executions/waits/execute", headers={"Prefer": "respond-async"}, status=202)
+    path = f"/executions/{started['execution_id']}"
+    before = await until(api, path, "waiting")
+    refused = await api.call("POST", f"{path}/revive")
+    assert (refused.status_code, refused.json()["code"]) == (409, "not_quarantined")
+    store = await api.storage.store("acme")
+    with anyio.fail_after(30):
+        while (row := await store.executions.get(started["execution_id"])) is None or row.worker is not None:
+            await anyio.sleep(0.02)
+
+    async def crash(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no worker survives this")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Realms, "for_execution", crash)
+        await api.post(f"{path}/signals/go", {"path": "ask", "payload": 7}, status=202)
+        assert (await until(api, path, "failed"))["error"]["code"] == "poisoned"
+    assert await api.post(f"{path}/revive", status=202) == {"execution_id": started["execution_id"]}
+    after = await until(api, path, "succeeded")
+    assert after["nodes"][0] == before["nodes"][0]
+    assert after["output"] == 7
+    assert (await api.call("POST", f"{path}/revive")).status_code == 409
 
 
 async def until(api: Api, path: str, status: str) -> Any:

@@ -65,6 +65,7 @@ MATRIX: dict[str, tuple[str, str | None]] = {
     "GET /executions/{execution_id}/events": ("tenant", "viewer"),
     "POST /executions/{execution_id}/cancel": ("tenant", "operator"),
     "POST /executions/{execution_id}/retry": ("tenant", "operator"),
+    "POST /executions/{execution_id}/revive": ("tenant", "operator"),
     "POST /executions/{execution_id}/signals/{name}": ("tenant", "operator"),
     "POST /executions/{execution_id}/approvals": ("tenant", "operator"),
     "GET /secrets": ("tenant", "editor"),

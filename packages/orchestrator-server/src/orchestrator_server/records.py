@@ -423,7 +423,7 @@ class Outcome:
 
 def poisoned() -> Outcome:
     """How an execution in quarantine shows itself."""
-    message = f"{POISON_CLAIMS} workers took it and none came to a result: it is in quarantine until it is revived"
+    message = f"{POISON_CLAIMS} workers took it and none came to a result: it is in quarantine until it is revived (`orchestrator revive`)"
     return Outcome(error=Failure(POISONED, message).to_json())
 
 

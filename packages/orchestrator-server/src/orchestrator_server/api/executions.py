@@ -27,7 +27,15 @@ from orchestrator_server.api.following import (
     summary_of,
 )
 from orchestrator_server.api.problems import Problem
-from orchestrator_server.api.shapes import Accepted, CancelRequest, ExecuteRequest, RetryRequest, SignalRequest, Started
+from orchestrator_server.api.shapes import (
+    Accepted,
+    CancelRequest,
+    ExecuteRequest,
+    RetryRequest,
+    Revived,
+    SignalRequest,
+    Started,
+)
 from orchestrator_server.api.starting import fingerprint_of, stored_key
 from orchestrator_server.api.table import Call, Reply
 from orchestrator_server.approvals import hide_links
@@ -44,6 +52,7 @@ __all__ = [
     "get_execution",
     "list_executions",
     "retry_execution",
+    "revive_execution",
     "send_signal",
     "workflow_logs",
 ]
@@ -206,6 +215,14 @@ async def cancel_execution(call: Call) -> Reply:
     """Ask for an execution, or a group in it, to be cancelled."""
     request: CancelRequest = call.body
     return await _post(call, Message(f"cancel-{token_hex(8)}", "cancel", request.path))
+
+
+async def revive_execution(call: Call) -> Reply:
+    """Make an execution in quarantine due again: it goes on from where it was."""
+    row = await find_execution(call.store, call.path["execution_id"])
+    if not await call.services.storage.queue.revive(call.tenant, row.id):
+        raise Problem(409, "not_quarantined", "the execution is not in quarantine", execution_id=row.id)
+    return Reply(Revived(row.id), 202, {"Location": call.url(f"/executions/{row.id}")})
 
 
 async def send_signal(call: Call) -> Reply:

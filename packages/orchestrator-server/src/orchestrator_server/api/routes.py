@@ -315,6 +315,18 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST",
+        "/executions/{execution_id}/revive",
+        executions.revive_execution,
+        "Take an execution out of quarantine",
+        "tenant",
+        "operator",
+        answer=shapes.Revived,
+        status=202,
+        gives=("Location",),
+        refuses=(409,),
+    ),
+    Route(
+        "POST",
         "/executions/{execution_id}/signals/{name}",
         executions.send_signal,
         "Send a signal",

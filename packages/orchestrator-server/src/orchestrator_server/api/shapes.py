@@ -198,6 +198,13 @@ class Accepted:
 
 
 @attrs.frozen
+class Revived:
+    """An execution in quarantine is due again."""
+
+    execution_id: str
+
+
+@attrs.frozen
 class ExecuteRequest:
     """What to run a workflow with."""
 

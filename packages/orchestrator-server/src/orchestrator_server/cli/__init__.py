@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "deploy": ("deploy", "Save a workflow on a server."),
     "execute": ("execute", "Run a workflow on a server and show its progress."),
     "cancel": ("cancel", "Cancel an execution on a server."),
+    "revive": ("revive", "Take an execution out of quarantine."),
     "logs": ("logs", "Show past executions on a server, and what their nodes wrote."),
 }
 """The commands, each with its module and what the list of all commands says."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from orchestrator_core.cli.text import Problem, complain, say, say_json
-from orchestrator_server.cli.client import Client, check_id, of_server, with_client
+from orchestrator_core.cli.text import complain, say, say_json
+from orchestrator_server.cli.client import Client, check_execution, of_server, with_client
 from orchestrator_server.cli.output import as_json_option, fresh_line
 from orchestrator_server.cli.watching import watch
 
@@ -32,11 +32,7 @@ def cancel(*, execution: str, path: str, **options: Any) -> int:
     on. Exit codes: 0 it was cancelled (with --no-wait, or of a group: asked for), 1 it ended in another way before, 2 bad usage,
     or the server has refused it or is not there, 130 interrupted.
     """
-    check_id(_COMMAND, "EXECUTION", execution)
-    if not execution.startswith("exe_"):
-        raise Problem(
-            f"{_COMMAND}: {execution!r} is no execution: orchestrator logs {execution} lists those of a workflow"
-        )
+    check_execution(_COMMAND, execution)
 
     async def work(client: Client) -> int:
         asked = await client.call("POST", f"/executions/{execution}/cancel", {"path": path})

@@ -134,6 +134,17 @@ def check_id(command: str, what: str, value: str) -> None:
         )
 
 
+def check_execution(command: str, value: str) -> None:
+    """Refuse what is not the id of an execution before anybody is asked.
+
+    Raises:
+        Problem: It is none; of what may be a workflow it is said what lists its executions.
+    """
+    check_id(command, "EXECUTION", value)
+    if not value.startswith("exe_"):
+        raise Problem(f"{command}: {value!r} is no execution: orchestrator logs {value} lists those of a workflow")
+
+
 def with_client(command: str, options: Mapping[str, Any], work: Callable[[Client], Awaitable[Made]]) -> Made:
     """Do something with a server."""
     access = access_of(command, options)
@@ -198,7 +209,7 @@ class Client:
             Problem: The server is not there, or is something else.
         """
         sent: dict[str, Any] = {"headers": dict(headers or {})}
-        if method != "GET":
+        if body is not None:
             sent["content"] = dump_json(body).encode()
             sent["headers"]["Content-Type"] = "application/json"
         try:
