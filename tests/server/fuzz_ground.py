@@ -184,6 +184,20 @@ class Ground:
         until(lambda: self.does(tenant, "GET", f"/executions/{made}")["status"] == status)
         self.executions[tenant, status] = made
 
+    def held(self) -> str:
+        """A new execution that waits for a signal."""
+        started = self.does(self.acting, "POST", "/executions/hold/execute", prefer="respond-async")
+        return str(started["execution_id"])
+
+    def quarantined(self) -> str:
+        """A new execution that is in quarantine."""
+        name = self.held()
+        values = "status = 'failed', error_code = 'poisoned', finished_at = 1, wake_at = NULL, worker = NULL"
+        with contextlib.closing(sqlite3.connect(self.file)) as connection, connection:
+            where = "WHERE tenant = ? AND id = ?"
+            connection.execute(f"UPDATE executions SET {values}, fence = fence + 1 {where}", (self.acting, name))
+        return name
+
     def restock(self, method: str, path: str, named: dict[str, Any]) -> None:
         """Put back what a request has taken away, so that the next one finds it."""
         name = named.get("name")
@@ -218,7 +232,7 @@ class Ground:
         elif workflow in known and method in {"PUT", "POST"}:
             self.does(self.acting, "PUT", f"/workflows/{workflow}", known[workflow])
 
-    def revive(self) -> None:
+    def keep_going(self) -> None:
         """See that what goes on by itself is still going on."""
         for status in ("waiting", "running"):
             execution = self.executions[self.acting, status]
