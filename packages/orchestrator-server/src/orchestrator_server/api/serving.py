@@ -1,4 +1,4 @@
-"""Serving the application: uvicorn, with a time-out for request heads, which it does not have.
+"""Serving the application: uvicorn, with limits for request heads and for readers, which it does not have.
 
 Signals end it quietly: a server that was asked to end has done nothing wrong.
 """
@@ -12,11 +12,13 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any, Final, Literal
 
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from orchestrator_core.codec import dump_json
 from orchestrator_server.api.dispatch import make_router
 from orchestrator_server.api.routes import ROUTES
 from orchestrator_server.app import App, Parts, make_services
@@ -30,10 +32,12 @@ MONITORED: Final = frozenset({"/health", "/ready", "/metrics"})
 
 _GRACE = 8  # seconds for requests that are being answered when the server is asked to end
 _IDLE = 15  # seconds that a connection without a request is kept
+_STUCK = 30  # seconds that an answer waits for somebody who takes nothing of it
+_LONGEST_HEAD = 65_536  # bytes
 
 
 def patient(base: Any, seconds: float) -> type[asyncio.Protocol]:
-    """A protocol of uvicorn that closes connections whose request's head does not come within some seconds.
+    """A protocol of uvicorn that gives up connections which hold it up: in time, and in bytes that lead to nothing.
 
     Args:
         base: The class of the protocol.
@@ -41,9 +45,11 @@ def patient(base: Any, seconds: float) -> type[asyncio.Protocol]:
     """
 
     class Patient(base):  # type: ignore[misc]  # uvicorn chooses its class at run time
-        """Closes a connection that sends its head too slowly."""
+        """Closes a connection that sends its head too slowly or without end, or that does not read its answer."""
 
         _head: asyncio.TimerHandle | None = None
+        _stuck: asyncio.TimerHandle | None = None
+        _loose = 0  # bytes since a head, a part of a body or a request was complete
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -51,14 +57,48 @@ def patient(base: Any, seconds: float) -> type[asyncio.Protocol]:
 
         def data_received(self, data: bytes) -> None:
             before = self.cycle
+            self._loose += len(data)
             super().data_received(data)
             if self.cycle is not before:
                 self._head_came()
             elif self.cycle is None or self.cycle.response_complete:
                 self._wait_for_head()
+            # h11 has a limit of its own, and does not tell of what is complete.
+            if self._loose > _LONGEST_HEAD and hasattr(base, "on_body") and not self.transport.is_closing():
+                self._refuse(
+                    431, "too_large", f"the head of a request, or what follows its body, may have {_LONGEST_HEAD} bytes"
+                )
+
+        def on_headers_complete(self) -> None:
+            self._loose = 0
+            super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._loose = 0
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._loose = 0
+            super().on_message_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(400, "bad_request", msg)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._wait_for_reader()
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._reader_came()
+
+        def timeout_keep_alive_handler(self) -> None:
+            super().timeout_keep_alive_handler()
+            self._wait_for_reader()  # there may be an answer left that it does not take
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._head_came()
+            self._reader_came()
             super().connection_lost(exc)
 
         def _wait_for_head(self) -> None:
@@ -74,6 +114,25 @@ def patient(base: Any, seconds: float) -> type[asyncio.Protocol]:
             self._head = None
             if not self.transport.is_closing():
                 self.transport.close()
+            self._wait_for_reader()
+
+        def _wait_for_reader(self) -> None:
+            if self._stuck is None:
+                self._stuck = self.loop.call_later(_STUCK, self.transport.abort)
+
+        def _reader_came(self) -> None:
+            if self._stuck is not None:
+                self._stuck.cancel()
+                self._stuck = None
+
+        def _refuse(self, status: int, code: str, message: str) -> None:
+            """Answer what is no request, and close."""
+            body = dump_json({"message": message, "code": code}).encode()
+            phrase = HTTPStatus(status).phrase
+            head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+            self.transport.close()
+            self._wait_for_reader()
 
     return Patient
 
