@@ -24,6 +24,7 @@ from orchestrator_core import (
     hookimpl,
     node_type,
 )
+from orchestrator_core.errors import Conflict
 from orchestrator_core.events import AttemptStarted, ChildEnded, ExecutionEnded, TimerFired
 from orchestrator_core.types import ExecutionStatus
 
@@ -564,3 +565,37 @@ async def test_only_an_attempt_that_may_have_begun_is_lost() -> None:
                 result = await (await engine.resume(document, ran.execution_id)).result()
             outstanding = isinstance(events[size - 1], AttemptStarted)
             assert (result.error and result.error.code) == ("lost" if outstanding else None), events[:size]
+
+
+async def test_who_was_fenced_off_from_a_parent_begins_no_child() -> None:
+    """It hangs before it begins with the child, another one goes on with the parent, and then it wakes."""
+
+    class Hanging(MemoryJournal):
+        def __init__(self, shared: MemoryJournal) -> None:
+            super().__init__()
+            self.shared, self.woken = shared, anyio.Event()
+
+        async def append(self, *given: Any) -> None:
+            await self.shared.append(*given)
+
+        async def read(self, tenant: str, execution_id: str, after: int = 0) -> Sequence[Event]:
+            await self.woken.wait()
+            return await self.shared.read(tenant, execution_id, after)
+
+    child = one("sleep", "child", seconds=0.2)
+    parent = Workflow.from_dict(
+        {"schema": 1, "id": "parent", "nodes": [{"id": "c", "type": "workflow", "config": {"workflow": "child"}}]}
+    )
+    shared = MemoryJournal()
+    hanging = Hanging(shared)
+    with anyio.fail_after(LONG):
+        async with make_engine(journal=hanging, workflows=[child]) as old:
+            execution = await old.start(parent)
+            await anyio.sleep(0.05)
+            async with make_engine(journal=shared, workflows=[child]) as new:
+                again = await new.resume(parent, execution.id, fence=1)
+                await anyio.sleep(0.05)
+                hanging.woken.set()
+                assert (await again.result()).status == "succeeded"
+            with pytest.raises(Conflict):
+                await execution.result()

@@ -11,7 +11,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator_core import DocumentError, Engine, Expression, NodeContext, PluginError, Workflow, hookimpl, node_type
+from orchestrator_core import (
+    DocumentError,
+    Engine,
+    Expression,
+    MemoryJournal,
+    NodeContext,
+    PluginError,
+    Workflow,
+    hookimpl,
+    node_type,
+)
 from orchestrator_core.expressions import ABSENT, Names, NotNative, compile_template, read
 from orchestrator_core.graph import make_plan
 from orchestrator_core.state import Frame, Scope
@@ -230,3 +240,99 @@ def test_plain_paths_give_what_javascript_gives(language: Any, value: Any, steps
         assert answer.kind == "undefined"
     else:
         assert (answer.kind, answer.value) == ("value", native)
+
+
+# --- chance and time --------------------------------------------------------------------------------------------------
+
+CHANCE = "{{ crypto.randomUUID() }}"
+
+
+def drawing() -> Workflow:
+    """A workflow that draws at every kind of place; its output is the last of them."""
+    child = {"nodes": [{"id": "in", "type": "loose", "config": {"value": CHANCE}}], "edges": []}
+    nodes = [
+        {"id": "a", "type": "loose", "config": {"value": CHANCE}},
+        {"id": "b", "type": "loose", "config": {"value": [CHANCE, CHANCE]}},
+        {"id": "items", "type": "loose", "for_each": [1, 2, 3], "config": {"value": CHANCE}},
+        {
+            "id": "list",
+            "type": "loose",
+            "for_each": "{{ [crypto.randomUUID()] }}",
+            "config": {"value": "{{ item }}"},
+        },
+        {"id": "per", "type": "each", "config": {"value": "{{ crypto.randomUUID() + item }}"}},
+        {"id": "round", "type": "loop", "config": {"max_iterations": 2, "body": child}},
+        {"id": "inline", "type": "workflow", "for_each": [1, 2], "config": {"body": child}},
+        {"id": "stored", "type": "workflow", "for_each": [1, 2], "config": {"workflow": "child"}},
+    ]
+    edges = [{"source": "items", "target": "per"}]
+    return Workflow.from_dict({"schema": 1, "id": "w", "nodes": nodes, "edges": edges, "output": CHANCE})
+
+
+async def drawn(seed: int) -> list[str]:
+    child = {"schema": 1, "id": "child", "nodes": [{"id": "in", "type": "loose", "config": {"value": CHANCE}}]}
+    async with Engine(node_types=[loose, each], workflows=[Workflow.from_dict(child)]) as opened:
+        result = await opened.run(drawing(), seed=seed)
+        assert result.status == "succeeded", result.error
+        found = [result.output]
+        for record in result.nodes:
+            if record.path in {"a", "round/0/in", "round/1/in"}:
+                found.append(record.output)
+            elif record.path in {"b", "items", "list", "per", "inline", "stored"}:
+                found += record.output
+    return [str(value)[:36] for value in found]
+
+
+async def test_what_is_random_depends_on_the_place_and_the_seed_alone() -> None:
+    first = await drawn(7)
+    assert len(first) == 1 + 3 + 2 + 3 + 1 + 3 + 2 + 2
+    assert len({*first}) == len(first), "nowhere the same"
+    assert await drawn(7) == first
+    assert not {*first} & {*(await drawn(8))}
+
+
+async def test_a_question_of_a_loop_draws_anew_in_every_iteration() -> None:
+    body = {"nodes": [{"id": "in", "type": "loose"}], "edges": []}
+    config = {"max_iterations": 200, "until": "{{ Math.random() < 0.1 }}", "body": body}
+    flow = Workflow.from_dict({"schema": 1, "id": "w", "nodes": [{"id": "round", "type": "loop", "config": config}]})
+    async with Engine(node_types=[loose]) as opened:
+        result = await opened.run(flow, seed=1)
+    assert result.status == "succeeded", result.error
+    assert any(record.path == "round/1/in" for record in result.nodes), "the first draw was not the last"
+
+
+@node_type("slow", pure=True)
+async def slow(ctx: NodeContext, config: Loose, input: Any) -> Any:
+    SEEN.append((ctx.now, config.value))
+    await anyio.sleep(0.2)
+
+
+SEEN: list[tuple[float, Any]] = []
+
+
+async def test_an_attempt_that_is_made_again_sees_the_same_time() -> None:
+    """Whatever has happened beside it meanwhile."""
+    nodes = [
+        {"id": "slow", "type": "slow", "config": {"value": "{{ Date.now() }}"}},
+        *({"id": name, "type": "loose", "config": {"value": 1}} for name in "ab"),
+        {"id": "c", "type": "wait", "config": {"for": 0.05}},
+    ]
+    flow = Workflow.from_dict(
+        {
+            "schema": 1,
+            "id": "w",
+            "nodes": nodes,
+            "edges": [{"source": "a", "target": "c"}, {"source": "c", "target": "b"}],
+        }
+    )
+    SEEN.clear()
+    journal = MemoryJournal()
+    async with Engine(journal=journal, node_types=[loose, slow]) as opened:
+        execution = await opened.start(flow)
+        await anyio.sleep(0.1)
+        execution.park()
+    async with Engine(journal=journal, node_types=[loose, slow]) as opened:
+        await (await opened.resume(flow, execution.id)).result()
+    assert len(SEEN) == 2
+    assert SEEN[0] == SEEN[1]
+    assert int(SEEN[0][0] * 1000) == SEEN[0][1]

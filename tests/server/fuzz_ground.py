@@ -192,7 +192,9 @@ class Ground:
     def quarantined(self) -> str:
         """A new execution that is in quarantine."""
         name = self.held()
-        values = "status = 'failed', error_code = 'poisoned', finished_at = 1, wake_at = NULL, worker = NULL"
+        values = (
+            "status = 'failed', error_code = 'poisoned', claims = 5, finished_at = 1, wake_at = NULL, worker = NULL"
+        )
         with contextlib.closing(sqlite3.connect(self.file)) as connection, connection:
             where = "WHERE tenant = ? AND id = ?"
             connection.execute(f"UPDATE executions SET {values}, fence = fence + 1 {where}", (self.acting, name))

@@ -36,11 +36,13 @@ async def note(ctx: NodeContext, config: NoteConfig, input: Any) -> Any:
 @attrs.frozen
 class DieConfig:
     unless: str  # the file that saves it
+    after: float = 0.0
 
 
 @node_type("kills.die", version=1)
 async def die(ctx: NodeContext, config: DieConfig, input: Any) -> Any:
     """Takes its process with it."""
+    await anyio.sleep(config.after)
     if not Path(config.unless).exists():  # noqa: ASYNC240 - one look, and nobody waits
         os.kill(os.getpid(), signal.SIGKILL)
     return input

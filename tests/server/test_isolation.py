@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 from psycopg import errors
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DatabaseError
 
 from conftest import emptied
 from orchestrator_server.errors import Invalid
-from orchestrator_server.records import Key, Schedule, Tenant
+from orchestrator_server.records import Key, Message, Schedule, Tenant
 from orchestrator_server.sql import SqlStorage
-from orchestrator_server.sql.database import make_engine
+from orchestrator_server.sql.database import Database, make_engine
 from orchestrator_server.sql.tables import TENANT_TABLES, metadata
 from orchestrator_server.testing import Harness
 from orchestrator_server.testing.contracts import fill
+from orchestrator_server.testing.harness import new
 
 pytestmark = pytest.mark.anyio
 Url = Callable[[str], str]
@@ -175,6 +178,45 @@ async def test_two_systems_on_one_server_share_no_tenant(postgresql_url: Url):
         for storage in storages:
             await emptied(storage)
             await storage.aclose()
+
+
+async def test_a_damaged_database_of_a_tenant_stops_nobody_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    storage = await SqlStorage.open(f"sqlite:///{tmp_path}/a.db", isolation="database")
+    try:
+        stores = {name: await Harness(storage).tenant(name) for name in ("bad", "good")}
+        for store in stores.values():
+            await store.executions.create(new("exe_a"))
+            await store.schedules.put(Schedule("s", "w", next_at=1.0))
+        held = await storage.queue.claim("w", 10, 30.0)
+        assert {claim.tenant for claim in held} == {"bad", "good"}
+        await stores["good"].executions.create(new("exe_b"))
+        home = await storage._rooms.home_or_none("bad")
+        assert home is not None
+        for name in ("read", "write"):
+            real = getattr(Database, name)
+
+            async def broken(self: Database, *given: Any, real: Any = real) -> Any:
+                if self is home.database:
+                    raise DatabaseError("file is not a database", None, OSError("it was overwritten"))
+                return await real(self, *given)
+
+            monkeypatch.setattr(Database, name, broken)
+        renewed = {claim.tenant: claim for claim in await storage.queue.renew(held, 60.0)}
+        before = {claim.tenant: claim for claim in held}
+        assert renewed["bad"] == before["bad"], "it is not lost before its lease is over"
+        assert renewed["good"].lease_until > before["good"].lease_until
+        assert [claim.execution_id for claim in await storage.queue.claim("w", 10, 30.0)] == ["exe_b"]
+        assert await storage.queue.next_due() is not None
+        assert (await storage.queue.backlog()).due == 0
+        assert [due.tenant for due in await storage.queue.due_schedules()] == ["good"]
+        await stores["good"].inbox.post("exe_a", Message("m", "cancel"))
+        assert list(await storage.queue.mail("w")) == [("good", "exe_a")]
+        assert caplog.text.count("a tenant's database is left out") == 1
+    finally:
+        monkeypatch.undo()
+        await storage.aclose()
 
 
 async def test_commits_are_synced_whatever_the_server_says(postgresql_url: Url):

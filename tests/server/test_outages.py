@@ -207,18 +207,22 @@ async def test_what_kills_every_worker_is_quarantined_and_the_rest_goes_on(tmp_p
     async with house(tmp_path, lease=LEASE) as place:
         saved = place.folder / "saved"
         await save(
-            place.store, document(node("go", "manual"), node("d", "kills.die", unless=str(saved)), name="poison")
+            place.store,
+            document(node("go", "manual"), node("d", "kills.die", unless=str(saved), after=0.3), name="poison"),
         )
         await save(place.store, document(node("go", "manual"), noting("note_a", place.notes), name="naps"))
+        long = noting("note_a", place.notes, seconds=3.0)
+        await save(place.store, document(node("go", "manual"), long, name="long"))
         (poison,) = await accept(place, "poison", 1)
+        # They are with it in every worker that it takes down, and write nothing until they have ended.
+        names = await accept(place, "long", 3)
         deaths = 0
-        names: list[str] = []
         while not await _quarantined(place, poison):
             process = await place.work()
             await until(lambda p=process: _dead_or_quarantined(place, p, poison), seconds=60)
             deaths += process.poll() == -signal.SIGKILL
             assert deaths <= POISON_CLAIMS + 1
-        names = await accept(place, "naps", 3)
+        names += await accept(place, "naps", 3)
         await place.all_ended()
         for name in names:
             row = await place.store.executions.get(name)

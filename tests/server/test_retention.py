@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import anyio
 import attrs
@@ -17,13 +20,16 @@ from sqlalchemy import event
 
 from conftest import emptied
 from orchestrator_core import Engine
+from orchestrator_server.errors import Unavailable
 from orchestrator_server.realms import Realms
-from orchestrator_server.records import ExecutionQuery, Retention, Tenant
+from orchestrator_server.records import POISON_CLAIMS, ExecutionQuery, Retention, Tenant
 from orchestrator_server.scheduler import Scheduler
 from orchestrator_server.sealing import Sealer
-from orchestrator_server.sql import SqlStorage
+from orchestrator_server.sql import SqlStorage, statements
+from orchestrator_server.sql import executions as sql_executions
 from orchestrator_server.storage import TenantStore
-from orchestrator_server.testing.harness import new, step
+from orchestrator_server.testing import Harness
+from orchestrator_server.testing.harness import claim_all, new, step
 
 pytestmark = pytest.mark.anyio
 
@@ -117,3 +123,69 @@ async def test_writers_go_on_while_much_is_forgotten(
         record_property("figures", told)
         print(told)  # noqa: T201 - `pytest -s` shows it
         assert part(writers.times, 0.99) < 100, told
+
+
+async def test_what_is_revived_this_moment_is_not_forgotten(
+    postgresql_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does an idempotency key lead to what is forgotten this moment."""
+    url = postgresql_url("retention_race")
+    storage = await SqlStorage.open(url)
+    store = await Harness(storage).tenant("t")
+
+    def elsewhere(work: Callable[[SqlStorage], Awaitable[Any]]) -> Any:
+        """What another process does."""
+
+        async def run() -> Any:
+            other = await SqlStorage.open(url)
+            try:
+                return await work(other)
+            finally:
+                await other.aclose()
+
+        return asyncio.run(run())
+
+    try:
+        await store.executions.create(attrs.evolve(new("exe_a"), idempotency_key="k"))
+        for _ in range(POISON_CLAIMS + 1):
+            await claim_all(Harness(storage), 0.0)
+        real = sql_executions.forget
+        revived: list[bool] = []
+
+        def meanwhile(connection: Any, tenant: str, ids: Any) -> int:
+            # Whoever comes first, the other one sees it: here it waits for the lock, or has been.
+            revival = threading.Thread(
+                target=lambda: revived.append(elsewhere(lambda other: other.queue.revive("t", "exe_a")))
+            )
+            revival.start()
+            revival.join(1.0)
+            return real(connection, tenant, ids)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(sql_executions, "forget", meanwhile)
+            forgotten = await store.executions.prune(await storage.now() + 1.0)
+        with anyio.fail_after(10):
+            while not revived:
+                await anyio.sleep(0.01)
+        row = await store.executions.get("exe_a")
+        assert revived == [row is not None]
+        assert forgotten == (row is None)
+
+        await store.executions.create(attrs.evolve(new("exe_b"), idempotency_key="j"))
+        known = statements._known
+
+        def gone(*arguments: Any) -> Any:
+            async def delete(other: SqlStorage) -> None:
+                await (await other.store("t")).executions.delete("exe_b")
+
+            elsewhere(delete)
+            return known(*arguments)
+
+        monkeypatch.setattr(statements, "_known", gone)
+        with pytest.raises(Unavailable, match="about to be forgotten: ask again"):
+            await store.executions.create(attrs.evolve(new("exe_c"), idempotency_key="j"))
+        monkeypatch.undo()
+        assert (await store.executions.create(attrs.evolve(new("exe_c"), idempotency_key="j"))).new
+    finally:
+        await emptied(storage)
+        await storage.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +14,24 @@ import attrs
 import pytest
 from engine_room import KEYS, LONG, NODES, document, ended, node, room, save, storages, tenant, until
 
-from orchestrator_core import Engine
+from orchestrator_core import Engine, SystemClock
 from orchestrator_core.events import ExecutionEnded, ExecutionStarted
 from orchestrator_core.types import ExecutionStatus
 from orchestrator_server.error_workflows import error_execution_id
 from orchestrator_server.memory import MemoryStorage
 from orchestrator_server.realms import Realms
-from orchestrator_server.records import ExecutionQuery, Limits, Retention, Schedule, Slot, Tenant
+from orchestrator_server.records import (
+    POISON_CLAIMS,
+    SUSPECT_CLAIMS,
+    ExecutionQuery,
+    Limits,
+    NewExecution,
+    Retention,
+    Schedule,
+    Slot,
+    Tenant,
+    new_execution_id,
+)
 from orchestrator_server.scheduler import Scheduler
 from orchestrator_server.sealing import Sealer
 from orchestrator_server.slots import next_slot, next_slots
@@ -54,7 +66,7 @@ class Stage:
         self.engine = Engine(node_types=NODES, clock=self.time)
 
     def scheduler(self) -> Scheduler:
-        return Scheduler(self.storage, Realms(self.engine, self.storage, Sealer(KEYS, "k1")), clock=self.time)
+        return Scheduler(self.storage, Realms(self.engine, self.storage, Sealer(KEYS, "k1")))
 
     async def put(self, store: TenantStore, **spec: Any) -> None:
         first = next_slot(spec, self.time.now)
@@ -342,16 +354,16 @@ async def test_an_error_workflow_that_fails_starts_nothing(storage: Storage) -> 
         assert sorted(row.workflow for row in page.executions) == ["fails", "fails", "other", "other", "quiet"]
 
 
+async def _nothing(*_: Any) -> None:
+    pass
+
+
 async def test_the_sweep_finds_what_a_dead_worker_left(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     store = await tenant(storage, error_workflow="alarm")
     await save(store, FAILS)
     await save(store, ALARM)
     async with room(storage) as here:
-
-        async def nothing(*_: Any) -> None:
-            pass
-
-        monkeypatch.setattr(here.worker, "_tell_of_failure", nothing)
+        monkeypatch.setattr(here.worker, "_tell_of_failure", _nothing)
         handle = await here.worker.execute("ann", "fails")
         await handle.wait(LONG)
         await until(lambda: here.worker.holds == 0)
@@ -361,6 +373,71 @@ async def test_the_sweep_finds_what_a_dead_worker_left(storage: Storage, monkeyp
             group.start_soon(scheduler.run)
             assert await ended(store, error_execution_id(handle.id)) == "succeeded"
             scheduler.stop()
+
+
+async def test_what_a_revived_execution_fails_with_is_told_too(storage: Storage) -> None:
+    store = await tenant(storage, error_workflow="alarm")
+    await save(store, FAILS)
+    await save(store, ALARM)
+    name = new_execution_id()
+    event = ExecutionStarted(time.time(), name, start="go", workflow="fails", version=1)
+    await store.executions.create(NewExecution(event))
+
+    async def told() -> list[str]:
+        rows = (await store.executions.list(ExecutionQuery(workflow="alarm", sort="created_at"))).executions
+        outcomes = [await store.executions.outcome(row.id) for row in rows if await ended(store, row.id) == "succeeded"]
+        return sorted(outcome.output["got"]["error"]["code"] for outcome in outcomes if outcome is not None)
+
+    async with room(storage, work=False) as here:
+        scheduler = Scheduler(storage, here.realms)
+        for number in range(POISON_CLAIMS + 1):
+            await storage.queue.claim("w", 1, 0.0, suspects=SUSPECT_CLAIMS <= number < POISON_CLAIMS)
+        for _ in range(2):
+            await scheduler._errors.sweep(600)
+    async with room(storage) as here:
+        assert await told() == ["poisoned"]
+        assert await storage.queue.revive("ann", name)
+        assert await ended(store, name) == "failed"
+        scheduler = Scheduler(storage, here.realms)
+        await scheduler._errors.sweep(600)
+        assert await told() == ["failed", "poisoned"]
+
+
+async def test_the_first_sweep_looks_back_a_day(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows for how long no scheduler ran."""
+    store = await tenant(storage, error_workflow="alarm")
+    await save(store, ALARM)
+    await save(store, FAILS)
+    async with room(storage) as here:
+        monkeypatch.setattr(here.worker, "_tell_of_failure", _nothing)
+        handle = await here.worker.execute("ann", "fails")
+        await handle.wait(LONG)
+        real = storage.now
+
+        async def later() -> float:
+            return await real() + 80_000
+
+        monkeypatch.setattr(storage, "now", later)
+        scheduler = Scheduler(storage, here.realms, tick=0.05)
+        async with anyio.create_task_group() as group:
+            group.start_soon(scheduler.run)
+            assert await ended(store, error_execution_id(handle.id)) == "succeeded"
+            scheduler.stop()
+
+
+async def test_a_clock_that_is_set_back_stops_no_schedule(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due is judged by the database's clock, and rounds go by none that can be set."""
+    store = await tenant(storage)
+    await save(store, TICKS)
+    spec = {"every": 1, "overlap": "allow"}
+    await store.schedules.put(Schedule("s", "w", "tick", spec, next_at=await storage.now() + 0.1))
+    async with room(storage, work=False) as here, anyio.create_task_group() as group:
+        scheduler = Scheduler(storage, here.realms, tick=0.05)
+        group.start_soon(scheduler.run)
+        await until(lambda: _many(store, 2))
+        monkeypatch.setattr(SystemClock, "time", lambda _: time.time() - 3600.0)
+        await until(lambda: _many(store, 5))
+        scheduler.stop()
 
 
 # --- retention -----------------------------------------------------------------------------------------------------------

@@ -141,9 +141,9 @@ class Histories(RuleBasedStateMachine):
             self.of(tenant, call)
             self.of(tenant, call)
 
-    @rule(worker=st.sampled_from(["w1", "w2"]), lease=st.sampled_from([0.0, 3600.0]))
-    def claim(self, worker, lease):
-        mine, theirs = self.both(lambda storage: storage.queue.claim(worker, 100, lease))
+    @rule(worker=st.sampled_from(["w1", "w2"]), lease=st.sampled_from([0.0, 3600.0]), suspects=st.booleans())
+    def claim(self, worker, lease, suspects):
+        mine, theirs = self.both(lambda storage: storage.queue.claim(worker, 100, lease, suspects=suspects))
         pairs = zip(sorted(mine, key=repr_key), sorted(theirs, key=repr_key), strict=True)
         self.claims += pairs
 

@@ -509,6 +509,36 @@ async def test_a_child_that_cannot_go_on_is_not_given_up_alone(
         assert await ended(store, child) == "succeeded"
 
 
+async def test_a_lease_that_is_lost_while_the_inbox_is_read_leaves_nothing_behind(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stayed in the engine would keep this worker from it for good."""
+    store = await tenant(storage)
+    workflow = await save(store, QUICK)
+    inbox, queue = type(store.inbox), type(storage.queue)
+    read, renew = inbox.messages, queue.renew
+    down = True
+    async with room(storage, lease=0.6, poll=0.1) as here:
+
+        async def late(self: Any, name: str) -> Any:
+            nonlocal down
+            if down:
+                await until(lambda: here.worker.holds == 0)
+                down = False
+            return await read(self, name)
+
+        async def silent(self: Any, claims: Any, lease: float) -> Any:
+            if down:
+                raise Unavailable("the database does not answer")
+            return await renew(self, claims, lease)
+
+        monkeypatch.setattr(inbox, "messages", late)
+        monkeypatch.setattr(queue, "renew", silent)
+        name = await accept(store, workflow, {"n": 1})
+        assert await ended(store, name, seconds=10) == "succeeded"
+        assert not down
+
+
 async def test_a_key_that_was_left_out_is_no_fault_of_executions(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -802,9 +832,9 @@ async def test_what_no_worker_can_work_on_is_quarantined(storage: Storage, monke
     real = storage.queue.claim
     claims = 0
 
-    async def counted(*arguments: Any) -> Any:
+    async def counted(*arguments: Any, **more: Any) -> Any:
         nonlocal claims
-        found = await real(*arguments)
+        found = await real(*arguments, **more)
         claims += len(found)
         return found
 

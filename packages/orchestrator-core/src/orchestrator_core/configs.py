@@ -27,7 +27,7 @@ __all__ = ["Evaluator", "Expression", "PreparedConfig", "config_schema", "prepar
 
 
 class Evaluator(Protocol):
-    """Evaluates expressions; the engine is one."""
+    """Evaluates expressions; each realm has one."""
 
     async def values(self, codes: Sequence[Code], names: Names) -> list[Any]:
         """The value of each expression, ABSENT for undefined."""
@@ -97,7 +97,7 @@ class PreparedConfig:
         values = await evaluator.values(self.template.codes, names) if self.template.codes else []
         raw = codec.copy_json(dict(self.template.build(values)))
         for name, template in self.each.items():
-            raw[name] = Expression(template, names, evaluator)
+            raw[name] = Expression(template, attrs.evolve(names, place=f"{names.place}.{name}"), evaluator)
         return structure_config(raw, self.kind, "$.config")
 
 

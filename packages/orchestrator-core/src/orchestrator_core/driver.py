@@ -14,7 +14,7 @@ import pluggy
 
 from orchestrator_core.codec import check_json, copy_json, dump_json
 from orchestrator_core.commands import CancelAttempt, CancelChild, Command, Evaluate, RunAttempt, StartChild, StartTimer
-from orchestrator_core.configs import PreparedConfig, prepare_config
+from orchestrator_core.configs import Evaluator, PreparedConfig, prepare_config
 from orchestrator_core.errors import IllegalEvent, NodeError, OrchestratorError, Unavailable
 from orchestrator_core.events import (
     AttemptFailed,
@@ -27,21 +27,12 @@ from orchestrator_core.events import (
     TimerFired,
     TimerKind,
 )
-from orchestrator_core.expressions import (
-    ABSENT,
-    Code,
-    ExpressionError,
-    Names,
-    NotNative,
-    compile_template,
-    read,
-    truthy,
-)
+from orchestrator_core.expressions import ExpressionError, Names, compile_template, truthy
 from orchestrator_core.graph import Plan
 from orchestrator_core.journal import Journal
 from orchestrator_core.machine import Machine
 from orchestrator_core.masking import mask
-from orchestrator_core.nodes import LanguageError, NodeContext, NodeFunction, Services, WaitRequested, unwrapped
+from orchestrator_core.nodes import NodeContext, NodeFunction, Services, WaitRequested, unwrapped
 from orchestrator_core.plugins import Registry
 from orchestrator_core.raised import failure_of, is_stray
 from orchestrator_core.state import Record, Scope, Stage
@@ -134,6 +125,7 @@ class Host(Services, Protocol):
     journal: Journal
     tenant: str
     on_still: Callable[[Any, float | None], None] | None
+    evaluator: Evaluator
 
     @property
     def registry(self) -> Registry:
@@ -480,7 +472,7 @@ class Driver:
             else:
                 config = prepared.ready
                 if config is None:
-                    config = await prepared.config.make(self._names(record.scope(), prepared.secret), self)
+                    config = await prepared.config.make(self._names_of(record, prepared.secret), self.realm.evaluator)
                 result = await prepared.function(ctx, config, value)
                 outputs = self._outputs(ctx, result, prepared)
         except BaseException as raised:  # whatever a node function raises fails its attempt
@@ -546,7 +538,7 @@ class Driver:
                 stack.enter_context(around)
             config = prepared.ready
             if config is None:
-                config = await prepared.config.make(self._names(record.scope(), prepared.secret), self)
+                config = await prepared.config.make(self._names_of(record, prepared.secret), self.realm.evaluator)
             return self._outputs(ctx, await prepared.function(ctx, config, value), prepared)
 
     def _prepare(self, plan: Plan, index: int) -> Prepared:
@@ -607,25 +599,24 @@ class Driver:
 
     # --- expressions ------------------------------------------------------------------------------------------------
 
-    def _names(self, scope: Scope, secret: bool = False) -> Names:
+    def _names(self, scope: Scope, place: str, now: float, secret: bool = False) -> Names:
+        machine = self.machine
         if not self._execution:
-            machine = self.machine
             self._execution = {"id": machine.execution_id, "workflow": machine.plan.workflow.id}
-        return Names(
-            scope,
-            self.machine.payload,
-            self.machine.vars,
-            self._execution,
-            self.realm.secrets if secret else None,
-        )
+        secrets = self.realm.secrets if secret else None
+        return Names(scope, machine.payload, machine.vars, self._execution, secrets, machine.seed, place, now)
+
+    def _names_of(self, record: Record, secret: bool) -> Names:
+        """What the names in the config of an attempt stand for."""
+        return self._names(record.scope(), f"{record.path}?config", record.at_due, secret)
 
     async def _answer(self, command: Evaluate) -> Evaluated:
         """Evaluate a template of the document itself."""
-        names = self._names(command.scope)
         path, question = command.path, command.question
+        names = self._names(command.scope, f"{path}?{question}", self.machine.now)
         try:
             template = compile_template(command.template)
-            value = template.build(await self.values(template.codes, names))
+            value = template.build(await self.realm.evaluator.values(template.codes, names))
         except ExpressionError as error:
             return Evaluated(self.now(), path, question, error=Failure("expression", str(error)))
         if question in {"when", "until"}:
@@ -634,79 +625,6 @@ class Driver:
             message = f"for_each gave {_short(value)}, which is no list"
             return Evaluated(self.now(), path, question, error=Failure("expression", message))
         return Evaluated(self.now(), path, question, value)
-
-    async def values(self, codes: Sequence[Code], names: Names) -> list[Any]:
-        """The value of each expression: plain paths at once, all others in one call of the sandbox.
-
-        Raises:
-            ExpressionError: One failed.
-        """
-        results: list[Any] = []
-        rest: list[int] = []
-        for number, code in enumerate(codes):
-            try:
-                value = read(code, names)
-            except NotNative:
-                rest.append(number)
-                value = None
-            results.append(value)
-        if rest:
-            wanted = [codes[number] for number in rest]
-            data, undefined = names.data(wanted)
-            sources = [self._around(code.source, undefined) for code in wanted]
-            for number, answer in zip(rest, await self._evaluate(sources, data), strict=True):
-                if answer.kind == "error":
-                    raise ExpressionError(f"{{{{ {codes[number].source} }}}}: {answer.message}")
-                results[number] = answer.value if answer.kind == "value" else ABSENT
-        return results
-
-    async def values_each(self, codes: Sequence[Code], names: Names, items: Sequence[Json]) -> list[list[Any]]:
-        """The values of the expressions for each item, in at most one call of the sandbox.
-
-        Raises:
-            ExpressionError: One failed.
-        """
-        try:
-            return [
-                [read(code, attrs.evolve(names, scope=_with_item(names.scope, item, index))) for code in codes]
-                for index, item in enumerate(items)
-            ]
-        except NotNative:
-            pass  # not all are plain paths: one call of the sandbox evaluates them all
-        data, undefined = names.data(codes)
-        undefined = [name for name in undefined if name not in {"item", "index"}]
-        inner = ", ".join(f"() => ({self._around(code.source, undefined)})" for code in codes)
-        source = (
-            "$items.map((item, index) => "
-            f"[{inner}].map(f => {{ const v = f(); return v === undefined ? {{}} : {{v}}; }}))"
-        )
-        data.pop("item", None)
-        data.pop("index", None)
-        answer = (await self._evaluate([source], {**data, "$items": list(items)}))[0]
-        if answer.kind != "value":
-            raise ExpressionError(answer.message)
-        return [[cell.get("v", ABSENT) for cell in row] for row in answer.value]
-
-    async def _evaluate(self, sources: Sequence[str], data: Mapping[str, Json]) -> Sequence[Any]:
-        try:
-            language = self.realm.language("javascript")
-            return await language.evaluate(sources, data, seed=self.machine.seed, now=self.machine.now)
-        except LanguageError as error:
-            raise ExpressionError(error.message) from None
-        except OrchestratorError as error:
-            raise ExpressionError(f"only plain paths can be evaluated: {error}") from None
-
-    def _around(self, source: str, undefined: Sequence[str]) -> str:
-        """Give an expression the plugins' functions that it names, and the names that are undefined here."""
-        functions = {name: text for name, text in self.realm.registry.functions.items() if name in source}
-        if not functions and not undefined:
-            return source
-        names = ", ".join([*functions, *undefined])
-        return f"(({names}) => ({source}))({', '.join(f'({text})' for text in functions.values())})"
-
-
-def _with_item(scope: Scope, item: Json, index: int) -> Scope:
-    return attrs.evolve(scope, item=item, index=index)
 
 
 def _holds_containers(config: Mapping[str, Json]) -> bool:

@@ -444,13 +444,27 @@ def _plain_path(tokens: list[Token]) -> tuple[str, tuple[tuple[str | int, bool],
 
 @attrs.frozen(eq=False)
 class Names:
-    """What the names of an expression stand for."""
+    """What the names of an expression stand for; chance and time in it, too.
+
+    Attributes:
+        scope: What it sees of the graph.
+        payload: What started the execution.
+        vars: The variables.
+        execution: What it is told of the execution.
+        secrets: The secrets, where it may see them.
+        seed: The seed of the whole execution.
+        place: The path and what is evaluated there: together with the seed it decides what is random.
+        now: What its clock shows, in seconds since 1970.
+    """
 
     scope: Scope
     payload: Json
     vars: Mapping[str, Json]
     execution: Mapping[str, Json]
     secrets: Mapping[str, str] | None = None
+    seed: int = 0
+    place: str = ""
+    now: float = 0.0
 
     def root(self, name: str) -> Any:
         """The value of a name of :data:`ROOTS` other than ``nodes``."""

@@ -17,7 +17,7 @@ import attrs
 
 from orchestrator_core.codec import copy_json
 from orchestrator_core.errors import PluginError
-from orchestrator_core.types import Json, LogLine, Resumed, Wait
+from orchestrator_core.types import Json, LogLine, Resumed, Wait, seed_at
 
 __all__ = [
     "ApprovalAnswer",
@@ -515,8 +515,7 @@ class NodeContext:
     @property
     def seed(self) -> int:
         """A number that depends on the execution's seed and the path only."""
-        digest = hashlib.sha256(f"{self.execution_seed}/{self.path}".encode()).digest()
-        return int.from_bytes(digest[:6], "big")
+        return seed_at(self.execution_seed, self.path)
 
     @property
     def random(self) -> random.Random:

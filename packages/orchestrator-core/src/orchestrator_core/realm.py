@@ -17,9 +17,11 @@ import anyio
 from orchestrator_core.admission import exists
 from orchestrator_core.codec import check_json, child_place, copy_json
 from orchestrator_core.commands import CancelChild, StartChild
+from orchestrator_core.configs import Evaluator
 from orchestrator_core.document import Workflow
 from orchestrator_core.driver import Driver, Runner
 from orchestrator_core.errors import Conflict, DocumentError, Fault, NodeError, OrchestratorError
+from orchestrator_core.evaluation import Expressions
 from orchestrator_core.events import CancelRequested, ChildEnded, Event, ExecutionStarted, SignalReceived
 from orchestrator_core.graph import Plan, make_plan
 from orchestrator_core.journal import Journal
@@ -27,7 +29,7 @@ from orchestrator_core.machine import Machine
 from orchestrator_core.nodes import ApprovalAnswer, Blobs, HttpClient, Language
 from orchestrator_core.plugins import Registry
 from orchestrator_core.policies import CodePolicy, LimitedLanguage, check_capabilities, denied
-from orchestrator_core.types import ExecutionStatus, Failure, Json, Pins, Result
+from orchestrator_core.types import ExecutionStatus, Failure, Json, Pins, Result, seed_at
 from orchestrator_core.validation import validate
 
 __all__ = ["Execution", "House", "Realm", "given", "given_pins"]
@@ -177,6 +179,7 @@ class Realm:
         self.on_still = None if on_still is None else lambda driver, due: on_still(Execution(driver), due)
         self._code = code if code is not None else CodePolicy()
         self._blobs = blobs
+        self.evaluator: Evaluator = Expressions(self)
         self._types: tuple[Registry, Registry] | None = None
         self._plans: dict[tuple[int, str | None], tuple[Workflow, Plan]] = {}
 
@@ -285,7 +288,7 @@ class Realm:
         self.engine.check_open()
         payload = given(payload, "$.payload")
         plan = self.plan(workflow, start)
-        driver = Driver(self, Machine(plan), parent=parent)
+        driver = Driver(self, Machine(plan), fence=0 if parent is None else parent[0].root.fence, parent=parent)
         event = ExecutionStarted(
             at=self.engine.clock.time(),
             execution_id=execution_id or f"exe_{random_bytes.token_hex(12)}",
@@ -321,8 +324,8 @@ class Realm:
                 f"{execution_id} runs {events[0].workflow!r} version {events[0].version}, "
                 f"not {workflow.id!r} version {workflow.version}"
             )
-        if parent is not None:
-            # Who was fenced off from the parent is to be from the child, before anything comes of what was read.
+        if parent is not None or fence:
+            # Who worked on it before, or on its parent, is fenced off from it before anything comes of what was read.
             await self.journal.append(self.tenant, execution_id, len(events), fence, ())
         mail = await self.mail(execution_id)
         driver = Driver(self, Machine(self.plan(workflow, events[0].start)), fence=fence, parent=parent)
@@ -406,7 +409,7 @@ class Realm:
                     workflow,
                     command.input,
                     execution_id=child_id,
-                    seed=parent.machine.seed,
+                    seed=seed_at(parent.machine.seed, command.path),
                     parent=(parent, command.path),
                 )
             except DocumentError as error:

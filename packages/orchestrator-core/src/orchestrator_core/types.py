@@ -6,6 +6,7 @@ machine sees them; :mod:`orchestrator_core.codec` writes them as ISO 8601.
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -34,6 +35,7 @@ __all__ = [
     "Retry",
     "Settings",
     "Wait",
+    "seed_at",
 ]
 
 # A JSON value: None, bool, int, float, str, list or dict with string keys. Its shape is the workflow's business.
@@ -331,3 +333,9 @@ class Result:
         why = f"{self.error.code}: {self.error.message}" if self.error else "no error was recorded"
         where = f" at node {self.error.node!r}" if self.error and self.error.node else ""
         raise RuntimeError(f"execution {self.execution_id} of {self.workflow!r} {self.status}{where}: {why}")
+
+
+def seed_at(seed: int, place: str) -> int:
+    """A number of 48 bits that depends on an execution's seed and a place in it only."""
+    digest = hashlib.sha256(f"{seed}/{place}".encode()).digest()
+    return int.from_bytes(digest[:6], "big")

@@ -26,9 +26,15 @@ _PREFIX: Final = "exe_error_"
 _PAGE: Final = 100
 
 
-def error_execution_id(execution_id: str) -> str:
-    """The id of the execution that is started because this one failed."""
-    return f"{_PREFIX}{hashlib.sha256(execution_id.encode()).hexdigest()[:32]}"
+def error_execution_id(execution_id: str, quarantine: int = 0) -> str:
+    """The id of the execution that is started because this one failed.
+
+    Args:
+        execution_id: Which.
+        quarantine: Its fence, where it went into quarantine: it may be revived, and fail again.
+    """
+    failed = f"{execution_id}/{quarantine}" if quarantine else execution_id
+    return f"{_PREFIX}{hashlib.sha256(failed.encode()).hexdigest()[:32]}"
 
 
 class ErrorWorkflows:
@@ -38,15 +44,20 @@ class ErrorWorkflows:
         self._storage = storage
         self._realms = realms
 
-    async def failed(self, tenant: str, execution_id: str, workflow: str, error: Json) -> str | None:
-        """An execution has failed: start what the tenant wants to be started. Returns its id, where there is one."""
+    async def failed(
+        self, tenant: str, execution_id: str, workflow: str, error: Json, *, quarantine: int = 0
+    ) -> str | None:
+        """An execution has failed: start what the tenant wants to be started. Returns its id, where there is one.
+
+        For ``quarantine`` see :func:`error_execution_id`.
+        """
         if execution_id.startswith(_PREFIX):
             return None
         name = (await self._realms.settings(tenant)).error_workflow_of(workflow)
         if name is None:
             return None
         store = await self._realms.store(tenant)
-        started = error_execution_id(execution_id)
+        started = error_execution_id(execution_id, quarantine)
         if await store.executions.get(started) is not None:
             return started
         payload = {"execution": execution_id, "workflow": workflow, "error": error}
@@ -96,7 +107,9 @@ class ErrorWorkflows:
                 looked += 1
                 if row.queued:
                     outcome = await store.executions.outcome(row.id)
-                    await self.failed(tenant, row.id, row.workflow, None if outcome is None else outcome.error)
+                    error = None if outcome is None else outcome.error
+                    quarantine = row.fence if row.quarantined else 0
+                    await self.failed(tenant, row.id, row.workflow, error, quarantine=quarantine)
             if page.next is None:
                 return looked
             query = ExecutionQuery(statuses=("failed",), sort="finished_at", since=since, limit=_PAGE, after=page.next)

@@ -16,10 +16,10 @@ from orchestrator_core.driver import Driver
 from orchestrator_core.events import AttemptSucceeded, Event, ExecutionEnded, NodeEnded
 from orchestrator_core.graph import Plan
 from orchestrator_core.types import ExecutionStatus, Json, NodeStatus, Result
-from orchestrator_server.records import Created
+from orchestrator_server.records import Claim, Created
 from orchestrator_server.storage import TenantStore
 
-__all__ = ["RESPOND", "Answer", "AnswerKind", "Arrival", "Follower", "Handle", "responders"]
+__all__ = ["RESPOND", "Answer", "AnswerKind", "Arrival", "Follower", "Handle", "Held", "responders"]
 
 RESPOND: Final = "respond"
 """The node type that answers who started the execution."""
@@ -58,6 +58,33 @@ class Arrival:
         if not self.settled.is_set():
             self.created, self.failure = created, failure
             self.settled.set()
+
+
+@attrs.define(eq=False)
+class Held:
+    """An execution that a worker holds. ``until`` is when its lease is over, by this machine's monotonic clock."""
+
+    claim: Claim
+    until: float
+    driver: Driver | None = None
+    arrival: Arrival | None = None  # where it was not accepted yet when it began
+    ready: bool = False  # its inbox has been read once
+    resting: bool = False  # all of it waits, but it is not parked
+    leaving: bool = False  # it is parked when its children's inboxes were looked at once more
+    due: float | None = None  # when it is due again, where it was parked
+    children: tuple[str, ...] = ()  # the executions that were parked with it
+    left: bool = False  # it was put away
+    lock: anyio.Lock = attrs.field(factory=anyio.Lock)  # who reads its inbox
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the queue knows of it."""
+        return self.arrival is None or self.arrival.created is not None
+
+    @property
+    def progressed(self) -> bool:
+        """Whether something was written of it since it was claimed."""
+        return self.driver is not None and self.driver.committed > self.claim.seq
 
 
 class Follower:

@@ -25,6 +25,7 @@ __all__ = [
     "MOST_COUNTED",
     "POISONED",
     "POISON_CLAIMS",
+    "SUSPECT_CLAIMS",
     "Backlog",
     "Blob",
     "Claim",
@@ -64,6 +65,8 @@ __all__ = [
 
 # An execution that was claimed so often without an event of its own in between is not claimed again.
 POISON_CLAIMS = 5
+# One that was claimed so often is suspected to take down its workers: each worker tries one of them at a time.
+SUSPECT_CLAIMS = 3
 POISONED = "poisoned"
 # Entries of the queue that are counted, at most.
 MOST_COUNTED = 10_000
@@ -397,6 +400,11 @@ class ExecutionRow:
     worker: str | None = None
     wake_at: float | None = None
     queued: bool = True
+
+    @property
+    def quarantined(self) -> bool:
+        """Whether it failed because of its claims. A node may fail with the same code; what ends by itself has none left."""
+        return self.error_code == POISONED and self.claims >= POISON_CLAIMS
 
 
 @attrs.frozen

@@ -16,12 +16,12 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import anyio
 import attrs
 
-from orchestrator_core import Clock, SystemClock
 from orchestrator_core.errors import DocumentError
 from orchestrator_core.types import Json
 from orchestrator_server.error_workflows import ErrorWorkflows
@@ -41,6 +41,7 @@ _SIDE_BY_SIDE: Final = 8  # tenants' schedules that are dealt with at one time
 _STROKE: Final = 0.02
 _FEWEST: Final = 10  # executions that a stroke forgets
 _MOST: Final = 500
+_DAY: Final = 86_400.0
 _BLOCKED: Final = 1.0  # seconds between two looks at a buffered slot
 
 
@@ -50,9 +51,8 @@ class Scheduler:
     Args:
         storage: Where they are.
         realms: The realms of tenants: their workflows and variables. Its engine need not be open.
-        clock: By which the scheduler sleeps between rounds.
         tick: Seconds between two rounds: so much later than its slot an execution may start.
-        sweep: Seconds between two sweeps; for failures each looks back twice as far. ``None``: no sweeps.
+        sweep: Seconds between two sweeps; for failures each looks back twice as far, the first a day. ``None``: no sweeps.
         measure: Seconds between two times that tenants are measured: so long one may go on beyond its limit. ``None``: never.
     """
 
@@ -61,48 +61,44 @@ class Scheduler:
         storage: Storage,
         realms: Realms,
         *,
-        clock: Clock | None = None,
         tick: float = 1.0,
         sweep: float | None = 300.0,
         measure: float | None = 30.0,
     ) -> None:
         self._storage = storage
         self._realms = realms
-        self._clock: Clock = clock if clock is not None else SystemClock()
         self._tick = tick
         self._sweep = sweep
         self._measure = measure
         self._errors = ErrorWorkflows(storage, realms)
         self._blocked: dict[tuple[str, str], float] = {}  # buffered slots: when to look again, by the database's clock
+        self._back = _DAY  # seconds that the next sweep looks back
         self._stopping = anyio.Event()
 
     async def run(self) -> None:
         """Work until :meth:`stop`. What goes wrong in a round is logged, and tried again in the next."""
-        swept = measured = float("-inf")
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._every, self._tick, self.step)
+            if self._measure is not None:
+                group.start_soon(self._every, self._measure, self.measure)
+            if self._sweep is not None:
+                group.start_soon(self._every, self._sweep, partial(self._sweep_up, self._sweep))
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+        """Do it again and again, by a clock that nobody sets."""
         while not self._stopping.is_set():
             try:
-                await self.step()
-                if self._measure is not None and self._clock.time() - measured >= self._measure:
-                    measured = self._clock.time()
-                    await self.measure()
-                if self._sweep is not None and self._clock.time() - swept >= self._sweep:
-                    swept = self._clock.time()
-                    await self._errors.sweep(2 * self._sweep)
-                    await self.forget()
+                await work()
             except Exception:  # noqa: BLE001 - it is logged, and the next round tries again
                 _LOG.exception("scheduler: a round failed and is done again")
-            await self._pause()
+            with anyio.move_on_after(seconds):
+                await self._stopping.wait()
 
-    async def _pause(self) -> None:
-        async with anyio.create_task_group() as group:
-
-            async def sleep() -> None:
-                await self._clock.sleep_until(self._clock.time() + self._tick)
-                group.cancel_scope.cancel()
-
-            group.start_soon(sleep)
-            await self._stopping.wait()
-            group.cancel_scope.cancel()
+    async def _sweep_up(self, seconds: float) -> None:
+        # After a start nobody knows for how long no scheduler ran.
+        await self._errors.sweep(self._back)
+        self._back = 2 * seconds
+        await self.forget()
 
     def stop(self) -> None:
         """Let :meth:`run` return after the round that it is in."""

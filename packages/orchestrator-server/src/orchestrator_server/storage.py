@@ -142,17 +142,22 @@ class Queue(Protocol):
     held it before can append any more.
     """
 
-    async def claim(self, worker: str, limit: int, lease: float) -> Sequence[Claim]:
+    async def claim(self, worker: str, limit: int, lease: float, *, suspects: bool = False) -> Sequence[Claim]:
         """Take up to ``limit`` due executions for ``lease`` seconds, fairly: each tenant in turn, oldest first.
 
         A tenant whose workers hold ``limits.running`` executions is left out. What was claimed
-        :data:`~orchestrator_server.records.POISON_CLAIMS` times without an event is not handed out but quarantined: it
-        fails with code ``poisoned``, and :meth:`revive` can bring it back.
+        :data:`~orchestrator_server.records.SUSPECT_CLAIMS` times without an event is only handed out where ``suspects``
+        are asked for, and then nothing else is: who takes one at a time falls with one at a time. After
+        :data:`~orchestrator_server.records.POISON_CLAIMS` times it is handed out no more but quarantined: it fails with
+        code ``poisoned``, and :meth:`revive` can bring it back.
         """
         ...
 
     async def renew(self, claims: Collection[Claim], lease: float) -> Sequence[Claim]:
-        """Hold claims for ``lease`` more seconds from now. Those that are not in the answer are lost."""
+        """Hold claims for ``lease`` more seconds from now. Those that are not in the answer are lost.
+
+        Those in the answer that are as they were could not be renewed now, and go on until their leases end.
+        """
         ...
 
     async def release(

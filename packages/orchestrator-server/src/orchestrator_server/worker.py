@@ -25,9 +25,9 @@ from orchestrator_core.results import failure_to_json
 from orchestrator_core.types import ExecutionStatus, Json, NodeIO, Pins
 from orchestrator_server.error_workflows import ErrorWorkflows
 from orchestrator_server.errors import Conflict, NotFound, Unavailable
-from orchestrator_server.handles import Arrival, Follower, Handle, responders
+from orchestrator_server.handles import Arrival, Follower, Handle, Held, responders
 from orchestrator_server.realms import Realms, ServedDriver, TenantRealm
-from orchestrator_server.records import Claim, Created, NewExecution
+from orchestrator_server.records import SUSPECT_CLAIMS, Claim, Created, NewExecution
 from orchestrator_server.sealing import UnknownKey
 from orchestrator_server.storage import Storage, TenantStore
 
@@ -39,6 +39,7 @@ _CROWD: Final = 0.1  # seconds until the queue is asked again where a limit keep
 _CHILDREN: Final = 0.5  # seconds between two looks into the inboxes of children
 _FAMILY: Final = 100  # executions that are put away together: with more, each message would bring back too many
 _LONGEST: Final = 60.0  # seconds until an execution that nobody could work on is due again, at most
+_TRIAL: Final = 60.0  # seconds for which one that may take down its workers is the only such one, at most
 _LET_GO: Final = 4.0  # seconds for giving leases back when stopping
 
 
@@ -52,28 +53,6 @@ class _Lost(OrchestratorError):  # noqa: N818 - as above
 
 class _Known(OrchestratorError):  # noqa: N818 - as above
     """Its idempotency key was used before: there is no such execution."""
-
-
-@attrs.define(eq=False)
-class _Held:
-    """An execution that this worker holds. ``until`` is when its lease is over, by this machine's monotonic clock."""
-
-    claim: Claim
-    until: float
-    driver: Driver | None = None
-    arrival: Arrival | None = None  # where it was not accepted yet when it began
-    ready: bool = False  # its inbox has been read once
-    resting: bool = False  # all of it waits, but it is not parked
-    leaving: bool = False  # it is parked when its children's inboxes were looked at once more
-    due: float | None = None  # when it is due again, where it was parked
-    children: tuple[str, ...] = ()  # the executions that were parked with it
-    left: bool = False  # it was put away
-    lock: anyio.Lock = attrs.field(factory=anyio.Lock)  # who reads its inbox
-
-    @property
-    def accepted(self) -> bool:
-        """Whether the queue knows of it."""
-        return self.arrival is None or self.arrival.created is not None
 
 
 class Worker:
@@ -114,7 +93,7 @@ class Worker:
         self._near = near
         self._grace = grace
         self._errors = ErrorWorkflows(storage, realms)
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Held] = {}
         self._crowded = False  # there was more in the queue than there was room for
         self._followers: WeakValueDictionary[str, Follower] = WeakValueDictionary()
         self._bells: dict[str, set[anyio.Event]] = {}  # set when something is committed, by execution
@@ -125,6 +104,8 @@ class Worker:
         self._serving = 0  # executions that were taken and are not put away
         self._served = anyio.Event()  # set when one of them ends
         self._claiming = anyio.Lock()  # held while a claim is under way
+        self._tried: Held | None = None  # the last one that was suspected to take down its workers
+        self._next_trial = 0.0  # when the next of them may be taken, by the monotonic clock
         self._looked = 0.0  # when the inboxes of children were looked at, by the monotonic clock
         realms.metrics.held = lambda: self.holds
         realms.on_still = self._still
@@ -228,7 +209,7 @@ class Worker:
         claims: Sequence[Claim] = ()
         if room > 0:
             async with self._claiming:
-                claims = await self._storage.queue.claim(self.name, room, self._lease)
+                claims = await self._suspect() or await self._storage.queue.claim(self.name, room, self._lease)
                 self._crowded = len(claims) == room
                 for claim in claims:
                     await self._take(claim)
@@ -239,6 +220,15 @@ class Worker:
             await self._work.wait()
             await anyio.sleep(_BREATH)
 
+    async def _suspect(self) -> Sequence[Claim]:
+        """One that workers may have come to grief with, and none while another is tried: it is to fall alone."""
+        tried, now = self._tried, time.monotonic()
+        going_on = tried is not None and self._held.get(tried.claim.execution_id) is tried and not tried.progressed
+        if now < self._next_trial + (_TRIAL if going_on else 0.0):
+            return ()
+        self._next_trial = now + self._poll
+        return await self._storage.queue.claim(self.name, 1, self._lease, suspects=True)
+
     def _room(self) -> int:
         return self._concurrency - sum(not held.resting for held in self._held.values())
 
@@ -247,16 +237,18 @@ class Worker:
 
     async def _take(self, claim: Claim) -> None:
         if self._stopping.is_set() or self._group is None:
-            await self._release(_Held(claim, 0.0), 0.0, waiting=False)
+            await self._release(Held(claim, 0.0), 0.0, waiting=False)
         elif claim.execution_id in self._held or self._engine.driver(claim.execution_id) is not None:
             # One of the same id, of another tenant or under an older claim, is still being put away here.
-            await self._release(_Held(claim, 0.0), _CROWD, waiting=False)
+            await self._release(Held(claim, 0.0), _CROWD, waiting=False)
         else:
-            held = self._held[claim.execution_id] = _Held(claim, time.monotonic() + self._lease)
+            held = self._held[claim.execution_id] = Held(claim, time.monotonic() + self._lease)
+            if claim.claims > SUSPECT_CLAIMS:
+                self._tried = held
             self._serving += 1
             self._group.start_soon(self._serve, held)
 
-    async def _serve(self, held: _Held) -> None:
+    async def _serve(self, held: Held) -> None:
         """Go on with an execution that was claimed."""
         opened = False
         try:
@@ -270,7 +262,7 @@ class Worker:
             if not opened:
                 self._leave(held)
 
-    async def _open(self, held: _Held) -> bool:
+    async def _open(self, held: Held) -> bool:
         """Go on with an execution; ``False`` where there is nothing to go on with."""
         claim = held.claim
         store = await self._realms.store(claim.tenant)
@@ -281,6 +273,8 @@ class Worker:
             return False  # deleted meanwhile
         workflow = await self._realms.workflow(claim.tenant, start.workflow, start.version)
         realm = await self._realms.for_execution(claim.tenant, workflow, start=start)
+        # What was left while nobody worked on it comes first: a cancel before another effect, an answer before its time is over.
+        mail = await realm.mail(claim.execution_id)
         if self._held.get(claim.execution_id) is not held:
             return False  # lost, or given back, while this was read
         driver = realm.driver(workflow, start, claim.fence)
@@ -289,20 +283,19 @@ class Worker:
         if follower is not None:
             follower.driver, follower.away = driver, follower.seq < len(events)
             follower.tell()
-        # What was left while nobody worked on it comes first: a cancel before another effect, an answer before its time is over.
-        await realm.drive(driver, events, await realm.mail(claim.execution_id))
+        await realm.drive(driver, events, mail)
         await self._deliver(held, driver)
         held.ready = True
         if not driver.done and not driver.machine.running and driver.is_still():
             self._still(Execution(driver), driver.next_due())
         return True
 
-    def _join(self, held: _Held, driver: Driver) -> None:
+    def _join(self, held: Held, driver: Driver) -> None:
         """Hold an execution by its driver from now on, until that is done."""
         held.driver = driver
         driver.on_done = lambda: self._done(held, driver)
 
-    def _done(self, held: _Held, driver: Driver) -> None:
+    def _done(self, held: Held, driver: Driver) -> None:
         """Its driver has ended it, or given it up."""
         if held.arrival is not None:
             held.arrival.settle(None, driver.failure)
@@ -314,7 +307,7 @@ class Worker:
         else:
             self._group.start_soon(self._put_away, held, driver)
 
-    def _leave(self, held: _Held) -> None:
+    def _leave(self, held: Held) -> None:
         if not held.left:
             held.left = True
             self._serving -= 1
@@ -344,7 +337,7 @@ class Worker:
         else:
             self._park(held, driver, due)
 
-    def _park(self, held: _Held, driver: Driver, due: float | None) -> None:
+    def _park(self, held: Held, driver: Driver, due: float | None) -> None:
         """Put away an execution that is still, unless it goes on soon."""
         if due is not None and due - self._engine.clock.time() < self._near:
             held.resting = True
@@ -352,12 +345,12 @@ class Worker:
         else:
             self._stop(held, driver, due, "the execution was parked")
 
-    def _stop(self, held: _Held, driver: Driver, due: float | None, why: str) -> None:
+    def _stop(self, held: Held, driver: Driver, due: float | None, why: str) -> None:
         held.due = due
         held.children = tuple(one.machine.execution_id for one in self._family(driver)[1:])
         driver.stop(_Parked(why))
 
-    def _drop(self, held: _Held) -> bool:
+    def _drop(self, held: Held) -> bool:
         """Hold it no longer. Returns whether it was held until now."""
         if self._held.get(held.claim.execution_id) is not held:
             return False
@@ -370,14 +363,14 @@ class Worker:
             follower.tell()
         return True
 
-    async def _put_away(self, held: _Held, driver: Driver) -> None:
+    async def _put_away(self, held: Held, driver: Driver) -> None:
         try:
             if self._drop(held) and held.accepted:
                 await self._give_up(held, driver)
         finally:
             self._leave(held)
 
-    async def _give_up(self, held: _Held, driver: Driver) -> None:
+    async def _give_up(self, held: Held, driver: Driver) -> None:
         claim, failure = held.claim, driver.failure
         if failure is None:
             ended = driver.machine.ended
@@ -398,7 +391,7 @@ class Worker:
             extra = {"tenant": claim.tenant, "execution": claim.execution_id}
             _LOG.exception("the error workflow was not started; the next sweep tries again", extra=extra)
 
-    async def _release_failed(self, held: _Held, error: BaseException) -> None:
+    async def _release_failed(self, held: Held, error: BaseException) -> None:
         """Give back what could not be worked on: it is tried again later, each time more so, and quarantined in the end."""
         claim = held.claim
         extra = {"tenant": claim.tenant, "execution": claim.execution_id}
@@ -411,11 +404,11 @@ class Worker:
         """Seconds until it is tried again: more each time."""
         return min(2.0 ** min(claim.claims, 10), _LONGEST)
 
-    def _until_due(self, held: _Held) -> float | None:
+    def _until_due(self, held: Held) -> float | None:
         """Seconds from now; ``None``: it waits for a signal alone."""
         return None if held.due is None else max(0.0, held.due - self._engine.clock.time())
 
-    async def _release(self, held: _Held, wake_in: float | None, waiting: bool, failed: bool = False) -> None:
+    async def _release(self, held: Held, wake_in: float | None, waiting: bool, failed: bool = False) -> None:
         """Give a lease back; the execution is due again in ``wake_in`` seconds."""
         claim = held.claim
         try:
@@ -437,13 +430,13 @@ class Worker:
         try:
             with anyio.move_on_after(self._lease / 3):
                 renewed = await self._storage.queue.renew([held.claim for held in asked], self._lease) if asked else ()
-                kept = {(claim.tenant, claim.execution_id, claim.fence) for claim in renewed}
+                kept = {(claim.tenant, claim.execution_id, claim.fence): claim for claim in renewed}
                 for held in asked:
-                    claim = held.claim
-                    if (claim.tenant, claim.execution_id, claim.fence) in kept:
-                        held.until = began + self._lease
-                    else:
+                    claim = kept.get((held.claim.tenant, held.claim.execution_id, held.claim.fence))
+                    if claim is None:
                         held.until = began
+                    elif claim != held.claim:
+                        held.claim, held.until = claim, began + self._lease
         finally:
             # Where the database does not answer, leases end all the same.
             now = time.monotonic()
@@ -451,7 +444,7 @@ class Worker:
                 if held.until <= now and self._held.get(held.claim.execution_id) is held:
                     self._lose(held)
 
-    def _lose(self, held: _Held) -> None:
+    def _lose(self, held: Held) -> None:
         if held.driver is not None and held.driver.finished.is_set():
             return  # it has ended or was parked meanwhile: whoever drives it is about to put it away
         extra = {"tenant": held.claim.tenant, "execution": held.claim.execution_id}
@@ -481,7 +474,7 @@ class Worker:
                     await self._apart(held, self._look_at_children(held, driver))
         await anyio.sleep(_BREATH)
 
-    async def _apart(self, held: _Held, work: Awaitable[None]) -> None:
+    async def _apart(self, held: Held, work: Awaitable[None]) -> None:
         """What is wrong with one execution keeps no message from another."""
         try:
             await work
@@ -490,7 +483,7 @@ class Worker:
             extra = {"tenant": claim.tenant, "execution": claim.execution_id}
             _LOG.exception("the messages of %s could not be read; it is tried again", claim.execution_id, extra=extra)
 
-    async def _look_at_children(self, held: _Held, driver: Driver) -> None:
+    async def _look_at_children(self, held: Held, driver: Driver) -> None:
         """Feed an execution with children; and put it away if that is all it waited for."""
         await self._deliver(held, driver)
         if held.leaving:
@@ -498,7 +491,7 @@ class Worker:
             if not driver.done and driver.is_still():
                 self._park(held, driver, driver.next_due())
 
-    async def _deliver(self, held: _Held, driver: Driver) -> None:
+    async def _deliver(self, held: Held, driver: Driver) -> None:
         """Feed an execution, and its children, what was left for them."""
         store = await self._realms.store(held.claim.tenant)
         async with held.lock:
@@ -595,7 +588,7 @@ class Worker:
         """Begin with an execution at once; returns when it is accepted, or another one stands for its idempotency key."""
         event, arrival = new.event, Arrival()
         claim = Claim(store.tenant, event.execution_id, event.workflow, event.version, self.name, 1, 1, 1, 0.0)
-        held = _Held(claim, float("inf"), arrival=arrival, ready=True)
+        held = Held(claim, float("inf"), arrival=arrival, ready=True)
 
         async def accept(batch: Sequence[Event], nodes: Sequence[NodeIO] | None) -> None:
             began = time.monotonic()

@@ -239,8 +239,12 @@ async def _post(call: Call, message: Message) -> Reply:
     new = await call.store.inbox.post(row.id, message)
     if not new:
         row = await find_execution(call.store, row.id)
-        if row.finished_at is not None:
-            raise Problem(409, "ended", f"the execution has ended: it is {row.status}", execution_id=row.id)
+        root: ExecutionRow | None = row
+        while root is not None and not root.queued and root.parent is not None:
+            root = await call.store.executions.get(root.parent)
+        for one, what in ((row, "the execution"), (root, "what drives the execution")):
+            if one is not None and one.finished_at is not None:
+                raise Problem(409, "ended", f"{what} has ended: it is {one.status}", execution_id=row.id)
     return Reply(Accepted(row.id, new), 202, {"Location": call.url(f"/executions/{row.id}")})
 
 

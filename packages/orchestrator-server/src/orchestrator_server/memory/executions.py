@@ -13,7 +13,6 @@ from orchestrator_server.cursors import cursor_of, place_of
 from orchestrator_server.errors import Conflict, Exists, ForeignTenant, NotFound
 from orchestrator_server.memory.world import Bound, Execution, Part
 from orchestrator_server.records import (
-    POISONED,
     Claim,
     Created,
     ExecutionQuery,
@@ -73,13 +72,13 @@ class Executions(Part):
 
     async def unfinished(self, most: int) -> int:
         every = self._bound.data.executions.values()
-        return min(most, sum(execution.row.status in _UNFINISHED for execution in every))
+        return min(most, sum(execution.row.queued and execution.row.status in _UNFINISHED for execution in every))
 
     async def outcome(self, execution_id: str) -> Outcome | None:
         execution = self._bound.data.executions.get(check_execution_id(execution_id))
         if execution is None:
             return None
-        return poisoned() if execution.row.error_code == POISONED else execution.outcome
+        return poisoned() if execution.row.quarantined else execution.outcome
 
     async def prune(self, finished_before: float, *, limit: int = 500) -> int:
         executions = self._bound.data.executions

@@ -15,6 +15,7 @@ from orchestrator_server.records import (
     MOST_COUNTED,
     POISON_CLAIMS,
     POISONED,
+    SUSPECT_CLAIMS,
     Backlog,
     Claim,
     DueSchedule,
@@ -110,7 +111,7 @@ class Queue:
         self._world = world
         self._last = ""  # the tenant that was served last
 
-    async def claim(self, worker: str, limit: int, lease: float) -> Sequence[Claim]:
+    async def claim(self, worker: str, limit: int, lease: float, *, suspects: bool = False) -> Sequence[Claim]:
         now = self._world.now()
         every = self._world.tenants
         order = sorted(every, key=lambda key: (key <= self._last, key))
@@ -118,6 +119,7 @@ class Queue:
         for tenant_id in order:
             executions = every[tenant_id].executions.values()
             due = [e for e in executions if e.row.wake_at is not None and e.row.wake_at <= now]
+            due = [e for e in due if suspects == (SUSPECT_CLAIMS <= e.row.claims < POISON_CLAIMS)]
             due.sort(key=lambda e: (e.row.wake_at or 0.0, e.row.id))
             most = every[tenant_id].tenant.limits.running
             if most is not None:
@@ -189,7 +191,7 @@ class Queue:
     async def revive(self, tenant_id: str, execution_id: str) -> bool:
         data = self._world.tenants.get(check_id(tenant_id, "tenant"))
         execution = data.executions.get(check_execution_id(execution_id)) if data else None
-        if execution is None or execution.row.error_code != POISONED:
+        if execution is None or not execution.row.quarantined:
             return False
         execution.row = attrs.evolve(
             execution.row, status="running", claims=0, finished_at=None, error_code=None, wake_at=self._world.now()

@@ -16,7 +16,6 @@ from orchestrator_server import wire
 from orchestrator_server.cursors import cursor_of, place_of
 from orchestrator_server.errors import ForeignTenant, NotFound, Unavailable
 from orchestrator_server.records import (
-    POISONED,
     Created,
     ExecutionQuery,
     ExecutionRow,
@@ -35,6 +34,7 @@ from orchestrator_server.sql.hop import Reply
 from orchestrator_server.sql.lists import page_of
 from orchestrator_server.sql.statements import by_index, execution_row, loader
 from orchestrator_server.sql.tables import (
+    QUARANTINED,
     executions,
     idempotency,
     inbox,
@@ -95,7 +95,8 @@ class Executions:
         return Page(shown, cursor_of(query, shown[-1]) if len(rows) > query.limit else None)
 
     async def unfinished(self, most: int) -> int:
-        mine = (executions.c.tenant == self._bound.tenant, executions.c.status.in_(_UNFINISHED))
+        going_on = (executions.c.status.in_(_UNFINISHED), executions.c.queued)
+        mine = (executions.c.tenant == self._bound.tenant, *going_on)
         some = sa.select(sa.literal(1)).where(*mine).limit(most).subquery()
         wanted = sa.select(sa.func.count()).select_from(some)
 
@@ -110,8 +111,7 @@ class Executions:
         mine = (outcomes.c.tenant == tenant, outcomes.c.execution == execution_id)
 
         def work(connection: Connection) -> Outcome | None:
-            code = connection.execute(sa.select(executions.c.error_code).where(*where)).scalar_one_or_none()
-            if code == POISONED:
+            if connection.execute(sa.select(executions.c.id).where(*where, QUARANTINED)).first() is not None:
                 return poisoned()
             row = connection.execute(sa.select(outcomes.c.data, outcomes.c.refs).where(*mine)).one_or_none()
             return None if row is None else wire.decode_outcome(row.data, row.refs, loader(connection, tenant))
@@ -130,6 +130,7 @@ class Executions:
                 .where(executions.c.tenant == tenant, executions.c.finished_at < finished_before, alone)
                 .order_by(executions.c.finished_at, executions.c.id)
                 .limit(limit)
+                .with_for_update(skip_locked=True)  # one may be revived this moment
             )
             return forget(connection, tenant, [*connection.execute(old).scalars()])
 

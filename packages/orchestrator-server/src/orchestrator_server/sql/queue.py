@@ -6,19 +6,23 @@ The queue's transactions see all tenants, but little of them: on PostgreSQL thei
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio
 import attrs
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from orchestrator_server.errors import NotFound, Unavailable
+from orchestrator_server.errors import NotFound
 from orchestrator_server.records import (
     MOST_COUNTED,
     POISON_CLAIMS,
     POISONED,
+    SUSPECT_CLAIMS,
     Backlog,
     Claim,
     DueSchedule,
@@ -28,10 +32,14 @@ from orchestrator_server.records import (
 )
 from orchestrator_server.sql.bell import Bell
 from orchestrator_server.sql.bound import Home
+from orchestrator_server.sql.database import Database
 from orchestrator_server.sql.statements import by_index
-from orchestrator_server.sql.tables import executions, inbox, now, owners, schedules
+from orchestrator_server.sql.tables import QUARANTINED, executions, inbox, now, owners, schedules
 
 __all__ = ["Places", "SqlQueue"]
+
+_LOG = logging.getLogger(__name__)
+_SELDOM: Final = 60.0  # seconds between two times that it is logged that a database fails
 
 Value = TypeVar("Value")
 
@@ -68,8 +76,10 @@ class SqlQueue:
         self._places = places
         self._bell = bell
         self._last = ""  # the tenant that was served last
+        # Until when it is not logged again that a database fails, by the monotonic clock.
+        self._silent: WeakKeyDictionary[Database, float] = WeakKeyDictionary()
 
-    async def claim(self, worker: str, limit: int, lease: float) -> Sequence[Claim]:
+    async def claim(self, worker: str, limit: int, lease: float, *, suspects: bool = False) -> Sequence[Claim]:
         lines = await self._lines()
         taken: list[Claim] = []
         while lines and len(taken) < limit:
@@ -80,7 +90,9 @@ class SqlQueue:
             claims: list[Claim] = []
             for home in {line.home: None for line in asked}:
                 here = [(line, shares[line.tenant]) for line in asked if line.home == home]
-                claims += await self._at(home, home.database.write(home.queue_scope, _claimer(here, worker, lease)))
+                claims += await self._at(
+                    home, home.database.write(home.queue_scope, _claimer(here, worker, lease, suspects))
+                )
             taken += claims
             served = {claim.tenant for claim in claims}
             self._last = next((line.tenant for line in reversed(asked) if line.tenant in served), self._last)
@@ -102,27 +114,37 @@ class SqlQueue:
                     lines.append(_Line(tenant, home, limits[tenant].running if tenant in limits else None))
         return sorted(lines, key=lambda line: (line.tenant <= self._last, line.tenant))
 
-    async def _at(self, home: Home, answer: Awaitable[Sequence[Value]]) -> Sequence[Value]:
-        """What a home answers. One that is being removed has nothing: its tenant's end is not to stop the others."""
+    async def _at(
+        self, home: Home, answer: Awaitable[Sequence[Value]], failing: Sequence[Value] = ()
+    ) -> Sequence[Value]:
+        """What a home answers, or ``failing``: one that is damaged, or is being removed, is not to stop the others.
+
+        Raises:
+            Exception: What went wrong, where all are in one database.
+        """
         try:
             return await answer
         except NotFound:
             return ()
-        except Unavailable:
-            if home in await self._places.homes():
+        except Exception as error:
+            homes = await self._places.homes()
+            if home not in homes:
+                return ()
+            if all(other.database is home.database for other in homes):
                 raise
-            return ()
+            now = time.monotonic()
+            if now >= self._silent.get(home.database, now):
+                self._silent[home.database] = now + _SELDOM
+                _LOG.exception("a tenant's database is left out: %s", error)
+            return failing
 
     async def renew(self, claims: Collection[Claim], lease: float) -> Sequence[Claim]:
         held: list[Claim] = []
         for home, mine in (await self._by_home(claims)).items():
-            renewed = await self._at(home, home.database.write(home.queue_scope, _renewer(mine, lease)))
-            held += renewed
-            # Those that are written just now are waited for one by one, with nothing else in hand: a group locks several.
-            kept = {(claim.tenant, claim.execution_id) for claim in renewed}
-            for claim in mine if len(mine) > 1 else ():
-                if (claim.tenant, claim.execution_id) not in kept:
-                    held += await self._at(home, home.database.write(home.queue_scope, _renewer([claim], lease)))
+            here: Sequence[Claim] = mine
+            with anyio.move_on_after(lease / 4):
+                here = await self._at(home, _renewed(home, mine, lease), failing=mine)
+            held += here
         order = {(claim.tenant, claim.execution_id, claim.fence): number for number, claim in enumerate(claims)}
         return sorted(held, key=lambda claim: order[claim.tenant, claim.execution_id, claim.fence])
 
@@ -181,7 +203,7 @@ class SqlQueue:
         home = await self._places.home_or_none(check_id(tenant_id, "tenant"))
         if home is None:
             return False
-        where = (executions.c.tenant == tenant_id, executions.c.id == execution_id, executions.c.error_code == POISONED)
+        where = (executions.c.tenant == tenant_id, executions.c.id == execution_id, QUARANTINED)
         values = {"status": "running", "claims": 0, "finished_at": None, "error_code": None, "wake_at": now()}
         changed = sa.update(executions).where(*where).values(values)
         revived = await home.database.write(
@@ -201,7 +223,7 @@ class SqlQueue:
     async def backlog(self) -> Backlog:
         due, oldest = 0, 0.0
         for home in await self._places.homes():
-            for tenant_due, wait in await home.database.read(home.queue_scope, _due_of_each):
+            for tenant_due, wait in await self._at(home, home.database.read(home.queue_scope, _due_of_each)):
                 due, oldest = due + tenant_due, max(oldest, -wait)
         return Backlog(min(due, MOST_COUNTED), oldest)
 
@@ -255,25 +277,31 @@ def _due_of_each(connection: Connection) -> list[tuple[int, float]]:
     return [(row.due, row.wait) for row in connection.execute(wanted)]
 
 
-def _claimer(lines: Sequence[tuple[_Line, int]], worker: str, lease: float) -> Callable[[Connection], list[Claim]]:
+def _claimer(
+    lines: Sequence[tuple[_Line, int]], worker: str, lease: float, suspects: bool
+) -> Callable[[Connection], list[Claim]]:
     def work(connection: Connection) -> list[Claim]:
         by_index(connection)
         claims: list[Claim] = []
         for line, share in lines:
-            claims += _claim_for(connection, line, share, worker, lease)
+            claims += _claim_for(connection, line, share, worker, lease, suspects=suspects)
         return claims
 
     return work
 
 
-def _claim_for(connection: Connection, line: _Line, share: int, worker: str, lease: float) -> list[Claim]:
+def _claim_for(
+    connection: Connection, line: _Line, share: int, worker: str, lease: float, *, suspects: bool
+) -> list[Claim]:
     tenant = line.tenant
     room = share if line.most is None else min(share, _room(connection, tenant, line.most))
     if room <= 0:
         return []
+    suspected = executions.c.claims.between(SUSPECT_CLAIMS, POISON_CLAIMS - 1)
+    wanted = suspected if suspects else sa.not_(suspected)
     due = (
         sa.select(executions.c.id, executions.c.claims)
-        .where(executions.c.tenant == tenant, executions.c.wake_at <= now())
+        .where(executions.c.tenant == tenant, executions.c.wake_at <= now(), wanted)
         .order_by(executions.c.wake_at, executions.c.id)
         .limit(room)
         .with_for_update(skip_locked=True)
@@ -294,7 +322,7 @@ def _claim_for(connection: Connection, line: _Line, share: int, worker: str, lea
         connection.execute(sa.update(executions).where(*where).values(values))
     if not ids:
         # Nothing but poison: there may be more behind it.
-        return _claim_for(connection, line, share, worker, lease) if poison else []
+        return _claim_for(connection, line, share, worker, lease, suspects=suspects) if poison else []
     taken = {
         "status": "running",
         "fence": executions.c.fence + 1,
@@ -326,6 +354,17 @@ def _room(connection: Connection, tenant: str, most: int) -> int:
         executions.c.tenant == tenant, executions.c.worker.is_not(None), executions.c.wake_at > now()
     )
     return most - int(connection.execute(held).scalar_one())
+
+
+async def _renewed(home: Home, claims: Sequence[Claim], lease: float) -> Sequence[Claim]:
+    """Renew claims of one home."""
+    held = await home.database.write(home.queue_scope, _renewer(claims, lease))
+    # Those that are written just now are waited for one by one, with nothing else in hand: a group locks several.
+    kept = {(claim.tenant, claim.execution_id) for claim in held}
+    for claim in claims if len(claims) > 1 else ():
+        if (claim.tenant, claim.execution_id) not in kept:
+            held += await home.database.write(home.queue_scope, _renewer([claim], lease))
+    return held
 
 
 def _renewer(claims: Sequence[Claim], lease: float) -> Callable[[Connection], list[Claim]]:

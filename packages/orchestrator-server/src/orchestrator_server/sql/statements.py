@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator_core.events import Event, ExecutionEnded, ExecutionStarted
 from orchestrator_server import wire
-from orchestrator_server.errors import Conflict, Exists
+from orchestrator_server.errors import Conflict, Exists, Unavailable
 from orchestrator_server.records import Claim, Created, ExecutionRow, NewExecution
 from orchestrator_server.sql.tables import (
     executions,
@@ -321,7 +321,10 @@ def create(connection: Connection, tenant: str, new: NewExecution, encoded: wire
         }
         made = connection.execute(insert(connection, idempotency).values(given).on_conflict_do_nothing())
         if made.rowcount != 1:
-            return _known(connection, tenant, new.idempotency_key, execution_id)
+            known = _known(connection, tenant, new.idempotency_key, execution_id)
+            if known is None:
+                raise Unavailable("the execution of this idempotency key is about to be forgotten: ask again")
+            return known
     values, seconds = row_of(tenant, new, encoded), wakes_in(new, encoded)
     if seconds is not None:
         values["wake_at"] = now() + seconds
@@ -337,15 +340,19 @@ def create(connection: Connection, tenant: str, new: NewExecution, encoded: wire
     return created_of(tenant, new, execution_row(row))
 
 
-def _known(connection: Connection, tenant: str, key: str, execution_id: str) -> Created:
-    """The execution that an idempotency key has made already."""
+def _known(connection: Connection, tenant: str, key: str, execution_id: str) -> Created | None:
+    """The execution that an idempotency key has made already; ``None``: it was forgotten meanwhile."""
     used = connection.execute(
         sa.select(idempotency.c.execution, idempotency.c.fingerprint).where(
             idempotency.c.tenant == tenant, idempotency.c.key == key
         )
-    ).one()
+    ).one_or_none()
+    if used is None:
+        return None
     where = (executions.c.tenant == tenant, executions.c.id == used.execution)
-    row = connection.execute(sa.select(executions).where(*where)).one()
+    row = connection.execute(sa.select(executions).where(*where)).one_or_none()
+    if row is None:
+        return None
     return Created(execution_row(row), used.execution == execution_id, used.fingerprint)
 
 

@@ -20,12 +20,16 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement
 
+from orchestrator_server.records import POISON_CLAIMS, POISONED
+
 __all__ = [
+    "QUARANTINED",
     "TENANT_TABLES",
     "blobs",
     "executions",
@@ -260,6 +264,8 @@ executions = Table(
     # Room for the next version of a row on its own page: an append then touches no index.
     postgresql_with={"fillfactor": 70},
 )
+QUARANTINED = and_(executions.c.error_code == POISONED, executions.c.claims >= POISON_CLAIMS)
+"""See :attr:`~orchestrator_server.records.ExecutionRow.quarantined`."""
 _DUE = executions.c.wake_at.is_not(None)
 _HELD = executions.c.worker.is_not(None)
 _DRIVEN = ~executions.c.queued

@@ -8,7 +8,17 @@ from collections.abc import Awaitable, Callable
 import attrs
 
 from orchestrator_server.records import POISON_CLAIMS, POISONED, Message
-from orchestrator_server.testing.harness import EVERYTHING, LEASE, Harness, claim_one, ended, new, row_of, start
+from orchestrator_server.testing.harness import (
+    EVERYTHING,
+    LEASE,
+    Harness,
+    claim_all,
+    claim_one,
+    ended,
+    new,
+    row_of,
+    start,
+)
 
 __all__ = ["CONTRACTS"]
 
@@ -63,7 +73,7 @@ async def children_are_forgotten_with_their_parent(h: Harness) -> None:
     assert await store.executions.prune(11.0) == 0, "their parent has not ended"
     for _ in range(POISON_CLAIMS):
         assert await queue.release(claim, wake_in=0.0, failed=True)
-        claims = await queue.claim("a", 5, LEASE)
+        claims = await claim_all(h)
         claim = claims[0] if claims else claim
     assert (await row_of(store, "exe_root")).error_code == POISONED
     assert not await store.inbox.post("exe_a_grandchild", Message("m", "cancel")), "nobody drives it any more"

@@ -17,6 +17,7 @@ from orchestrator_server.errors import Conflict, Invalid, NotFound
 from orchestrator_server.records import (
     POISON_CLAIMS,
     POISONED,
+    SUSPECT_CLAIMS,
     Backlog,
     Claim,
     ExecutionQuery,
@@ -35,6 +36,7 @@ from orchestrator_server.testing.harness import (
     LEASE,
     Harness,
     RoutedJournal,
+    claim_all,
     claim_one,
     ended,
     new,
@@ -418,8 +420,29 @@ async def unfinished_executions_are_counted(h: Harness) -> None:
     assert [await store.executions.unfinished(most) for most in (3, 5, 100)] == [3, 5, 5]
     await store.journal.append("t", mine[1].execution_id, 1, mine[1].fence, [ended()])
     assert await store.executions.unfinished(100) == 4
+    await store.journal.append(
+        "t", "exe_child", 0, mine[2].fence, [attrs.evolve(start("exe_child"), parent=mine[2].execution_id)]
+    )
+    assert await store.executions.unfinished(100) == 4, "a child is part of its parent"
     await store.executions.delete(mine[0].execution_id)
     assert await store.executions.unfinished(100) == 3
+
+
+async def a_code_of_its_own_is_no_quarantine(h: Harness) -> None:
+    """A node may fail with any code: what has ended stays so, and says what it said."""
+    store = await h.tenant()
+    await store.executions.create(new("exe_a"))
+    claim = await claim_one(h)
+    failed = attrs.evolve(ended(status=ExecutionStatus.FAILED), error=Failure(POISONED, "says a node"))
+    await store.journal.append("t", "exe_a", 1, claim.fence, [failed])
+    row = await row_of(store, "exe_a")
+    assert (row.status, row.error_code, row.quarantined) == ("failed", POISONED, False)
+    assert not await h.storage.queue.revive("t", "exe_a")
+    assert await row_of(store, "exe_a") == row
+    outcome = await store.executions.outcome("exe_a")
+    assert outcome is not None
+    assert outcome.error is not None
+    assert outcome.error["message"] == "says a node"
 
 
 async def poison_is_quarantined(h: Harness) -> None:
@@ -429,11 +452,14 @@ async def poison_is_quarantined(h: Harness) -> None:
     await store.executions.create(new("exe_b"))
     claims: Sequence[Claim] = []
     for number in range(POISON_CLAIMS):
-        claims = await queue.claim("a", 5, 0.0)
+        suspects = number >= SUSPECT_CLAIMS
+        assert list(await queue.claim("a", 5, 0.0, suspects=not suspects)) == []
+        claims = await queue.claim("a", 5, 0.0, suspects=suspects)
         assert {claim.claims for claim in claims} == {number + 1}
         assert len(claims) == 2
     good = next(claim for claim in claims if claim.execution_id == "exe_b")
     await store.journal.append("t", "exe_b", 1, good.fence, step(1))
+    assert list(await queue.claim("a", 5, 0.0, suspects=True)) == []
     later = await queue.claim("a", 5, 0.0)
     assert [claim.execution_id for claim in later] == ["exe_b"], "an event of its own is progress"
     row = await row_of(store, "exe_a")
@@ -457,9 +483,9 @@ async def poison_is_quarantined(h: Harness) -> None:
         assert len(claims) == 1, "given back in order, it may come as often as it likes"
     for _ in range(POISON_CLAIMS - 1):
         assert await queue.release(claims[0], wake_in=0, failed=True)
-        claims = [claim for claim in await queue.claim("a", 5, LEASE) if claim.execution_id == "exe_a"]
+        claims = [claim for claim in await claim_all(h) if claim.execution_id == "exe_a"]
     assert await queue.release(claims[0], wake_in=0, failed=True)
-    assert [claim for claim in await queue.claim("a", 5, LEASE) if claim.execution_id == "exe_a"] == []
+    assert [claim for claim in await claim_all(h) if claim.execution_id == "exe_a"] == []
     assert (await row_of(store, "exe_a")).error_code == POISONED, "given back as failed, it counts"
 
 
@@ -629,6 +655,7 @@ CONTRACTS: tuple[Callable[[Harness], Awaitable[None]], ...] = (
     the_oldest_comes_first,
     tenants_have_limits,
     unfinished_executions_are_counted,
+    a_code_of_its_own_is_no_quarantine,
     poison_is_quarantined,
     waiting_for_work_ends_when_there_is_some,
     lists_are_pages_of_an_order,

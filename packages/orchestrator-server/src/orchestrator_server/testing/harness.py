@@ -20,6 +20,7 @@ __all__ = [
     "LEASE",
     "Harness",
     "RoutedJournal",
+    "claim_all",
     "claim_one",
     "ended",
     "new",
@@ -108,6 +109,12 @@ async def claim_one(h: Harness, worker: str = "a", limit: int = 1, lease: float 
     """Claim what is due; see that it is one execution."""
     (claim,) = await h.storage.queue.claim(worker, limit, lease)
     return claim
+
+
+async def claim_all(h: Harness, lease: float = LEASE) -> Sequence[Claim]:
+    """Claim whatever is due, suspects too."""
+    queue = h.storage.queue
+    return [*await queue.claim("a", 5, lease), *await queue.claim("a", 5, lease, suspects=True)]
 
 
 async def row_of(store: TenantStore, execution_id: str) -> ExecutionRow:
