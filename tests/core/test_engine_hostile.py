@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import urllib.parse
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator_core import (
     DocumentError,
@@ -19,6 +24,7 @@ from orchestrator_core import (
     node_type,
     setting,
 )
+from orchestrator_core.masking import mask
 
 pytestmark = pytest.mark.anyio
 
@@ -201,6 +207,25 @@ async def test_a_secret_leaves_in_no_form(config: dict[str, Any], payload: str) 
         assert "Ghj" not in text
         assert 'p"w' not in text
     assert "***" in repr(result)
+
+
+# `safe` characters of those who quote: one of RFC 3986, and what httpx leaves alone in a path and in a query.
+@given(
+    st.text(min_size=1, max_size=12),
+    st.sampled_from(["", "/", "!$&'()*+,;=:@", "!$%&'()*+,-./:;=@[]_|~", "-._~"]),
+    st.sampled_from([str, str.lower]),
+)
+def test_a_secret_is_found_however_a_url_quotes_it(secret: str, safe: str, cased: Callable[[str], str]) -> None:
+    secret = secret.encode("utf-8", "ignore").decode() or "x"
+    quoted = re.sub("%[0-9A-F]{2}", lambda found: cased(found.group()), urllib.parse.quote(secret, safe=safe))
+    for shown in (quoted, quoted.replace("%20", "+")):
+        assert mask({"url": f"http://x/bot{shown}/y"}, [secret])["url"].count("***") >= 1
+
+
+def test_a_secret_is_found_as_a_number_and_as_a_host() -> None:
+    secrets = ["7391846205", "Secret-Token"]
+    answer = {"echo": [7391846205, 7391846205.0, 17391846205, True, 1.5], "host": "https://secret-token.example"}
+    assert mask(answer, secrets) == {"echo": ["***", "***", 17391846205, True, 1.5], "host": "https://***.example"}
 
 
 async def test_a_child_that_cannot_run_fails_its_node() -> None:

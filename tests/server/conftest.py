@@ -108,7 +108,10 @@ async def _clear(storage: SqlStorage, tenant: str) -> None:
                 connection.execute(sa.delete(table).where(table.c.tenant == tenant))
 
     await home.database.write(home.scope(tenant), work)
-    await storage.tenants.update(Tenant(tenant))
+    bare = Tenant(tenant)
+    await storage.tenants.update(
+        tenant, name=bare.name, limits=bare.limits, retention=bare.retention, settings=bare.settings
+    )
 
 
 @attrs.frozen

@@ -320,7 +320,12 @@ def ground(acting: str, folder: Path) -> Iterator[Ground]:
     file = folder / "data.db"
     with socket.create_server(("127.0.0.1", 0)) as silent, anyio.from_thread.start_blocking_portal() as portal:
         settings = Settings(
-            database=f"sqlite:///{file}", secret_keys=KEY, wait=5.0, body_limit=100_000, allow_addresses=("127.0.0.1",)
+            database=f"sqlite:///{file}",
+            secret_keys=KEY,
+            wait=5.0,
+            body_limit=100_000,
+            document_limit=100_000,
+            allow_addresses=("127.0.0.1",),
         )
         app = create_app(settings)
         with portal.wrap_async_context_manager(app.running()) as parts:

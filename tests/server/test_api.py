@@ -12,6 +12,8 @@ import pytest
 from api_client import Api, document, running, setting
 
 from orchestrator_server.realms import Realms
+from orchestrator_server.records import Limits
+from orchestrator_server.sealing import Sealer
 from orchestrator_server.storage import Storage
 
 pytestmark = pytest.mark.anyio
@@ -424,7 +426,66 @@ async def test_the_node_types_are_shown_with_their_schemas(api: Api) -> None:
     assert "denied" in refused.json()["message"]
 
 
+async def test_a_list_of_too_many_items_is_refused(storage: Storage) -> None:
+    """They all start at once, and whoever else is served waits meanwhile."""
+    async with running(storage, wait=30.0, for_each_limit=3) as api:
+        await api.post("/workflows", document({**setting("each", x=1), "for_each": "{{ payload }}"}))
+        for count, status in ((3, "succeeded"), (4, "failed")):
+            body = await api.post("/executions/w/execute", {"payload": [0] * count})
+            assert body["status"] == status
+        assert body["error"]["code"] == "too_large"
+        assert "for_each has 4 items: 3 are allowed here" in body["error"]["message"]
+
+
+async def test_a_key_that_was_left_out_is_told_to_whoever_needs_it(api: Api) -> None:
+    await api.post("/workflows", ONE)
+    store = await api.storage.store("acme")
+    await store.secrets.put(Sealer({"gone": b"1" * 32}, "gone").seal("acme", "token", 1, "x"))
+    api.parts.realms.changed("acme")
+    refused = await api.call("POST", "/executions/w/execute", {})
+    assert (refused.status_code, refused.json()["code"]) == (503, "unknown_key")
+    assert "'gone'" in refused.json()["message"]
+    for path in ("/workflows", "/executions", "/executions/w/logs", "/secrets"):
+        assert (await api.call("GET", path)).status_code == 200, "what needs no secret is there"
+    assert (await api.call("DELETE", "/secrets/token")).status_code == 204
+    await api.post("/executions/w/execute", {})
+
+
+async def test_what_was_set_is_answered_whatever_others_do(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to a change is what it did, and not what somebody else has made of it since."""
+    await api.call("PUT", "/variables/x", {"value": 1})
+    store = await api.storage.store("acme")
+    variables: Any = type(store.variables)
+    real = variables.put
+
+    async def and_deleted(self: Any, variable: Any) -> Any:
+        put = await real(self, variable)
+        await self.delete(variable.name)
+        return put
+
+    monkeypatch.setattr(variables, "put", and_deleted)
+    answer = await api.call("PUT", "/variables/x", {"value": 2})
+    assert (answer.status_code, answer.json()["value"]) == (200, 2)
+
+
 # --- tenants ----------------------------------------------------------------------------------------------------------
+
+
+async def test_changes_of_a_tenant_at_one_time_are_all_kept(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    await api.post("/tenants", {"id": "beta"}, tenant=None, status=201)
+    tenants: Any = type(api.storage.tenants)
+    real = tenants.update
+
+    async def after_another(self: Any, tenant_id: str, **changes: Any) -> Any:
+        await real(self, tenant_id, limits=Limits(running=7))
+        return await real(self, tenant_id, **changes)
+
+    monkeypatch.setattr(tenants, "update", after_another)
+    changed = (await api.call("PATCH", "/tenants/beta", {"name": "B"}, tenant=None)).json()
+    assert (changed["name"], changed["limits"]["running"]) == ("B", 7)
+    for bad in ("../x", "\0", 7):
+        answer = await api.call("PATCH", "/tenants/beta", {"settings": {"error_workflow": bad}}, tenant=None)
+        assert answer.status_code == 400, "it is the id of a workflow"
 
 
 async def test_tenants_and_keys_are_made_changed_and_removed(api: Api) -> None:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def api(storage: Storage) -> AsyncIterator[Api]:
-    async with running(storage, body_limit=100_000, body_timeout=1.0, wait=30.0) as made:
+    async with running(storage, body_limit=100_000, document_limit=100_000, body_timeout=1.0, wait=30.0) as made:
         yield made
 
 

@@ -136,6 +136,32 @@ async def test_a_schedule_by_hand_lives_as_long_as_its_workflow(api: Api) -> Non
     assert (await api.get("/schedules"))["schedules"] == []
 
 
+async def test_changing_a_schedule_leaves_it_switched_off(api: Api) -> None:
+    await api.post("/workflows", document(setting("a")))
+    request = {"workflow": "w", "spec": {"every": 3600}}
+    assert (await api.post("/schedules", {"id": "s", **request}))["enabled"] is True
+    await api.call("PATCH", "/schedules/s", {"enabled": False})
+    for spec in ({"every": 3600}, {"every": 7200}):
+        assert (await api.call("PUT", "/schedules/s", {**request, "spec": spec})).json()["enabled"] is False
+    assert (await api.call("PUT", "/schedules/s", {**request, "enabled": True})).json()["enabled"] is True
+
+
+async def test_no_schedule_is_left_of_a_workflow_that_is_deleted_meanwhile(api: Api, monkeypatch: Any) -> None:
+    """It would start whatever has the id later."""
+    await api.post("/workflows", document(setting("a")))
+    schedules: Any = type((await api.storage.store("acme")).schedules)
+    real = schedules.replace
+
+    async def late(self: Any, *arguments: Any, **more: Any) -> Any:
+        await api.call("DELETE", "/workflows/w")
+        return await real(self, *arguments, **more)
+
+    monkeypatch.setattr(schedules, "replace", late)
+    answer = await api.call("POST", "/schedules", {"workflow": "w", "spec": {"every": 3600}})
+    assert answer.status_code == 404
+    assert (await api.get("/schedules"))["schedules"] == []
+
+
 async def test_saying_the_same_again_moves_nothing(api: Api) -> None:
     await api.post("/workflows", document(setting("a")))
     made = await api.post("/schedules", {"id": "s", "workflow": "w", "spec": {"every": 3600, "overlap": "skip"}})

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import attrs
@@ -378,6 +380,10 @@ def test_a_hidden_text_keeps_the_rest() -> None:
         "see <http://x/api/v1/approvals/***>, or http://x/api/v1/approvals/***."
     )
     assert hide_links("nothing here") == "nothing here"
+    token = url.rpartition("/")[2]
+    for shown in (token, quote(url, safe=""), json.dumps({"part": [token]}), f"xWyJ{token}"):
+        assert token not in hide_links(shown)
+        assert "***" in hide_links(shown)
 
 
 # --- keys and settings ------------------------------------------------------------------------------------------------

@@ -447,7 +447,7 @@ async def test_what_ended_long_ago_is_forgotten_where_the_tenant_wants_it(storag
     ann, bob = await tenant(storage, "ann"), await tenant(storage, "bob")
     known = await storage.tenants.get("ann")
     assert known is not None
-    await storage.tenants.update(attrs.evolve(known, retention=Retention(0.5)))
+    await storage.tenants.update("ann", retention=Retention(0.5))
     for store in (ann, bob):
         await save(store, ALARM)
         await save(store, document(node("go", "manual"), node("ask", "wait", signal="yes"), name="waits"))

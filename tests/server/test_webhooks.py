@@ -305,6 +305,32 @@ async def test_a_signature_cannot_be_replayed_with_another_key(api: Api) -> None
     assert len(await executions(api)) == 1
 
 
+async def test_a_signature_counts_once_whatever_it_comes_to(api: Api) -> None:
+    """It says nothing of the method, nor of the path."""
+    await api.call("PUT", "/secrets/hook", {"value": "shared-key"})
+    await api.post("/workflows", document(hook(methods=["POST", "PUT"], signature=SIGNATURE)))
+    await api.post("/workflows", document(hook("other", signature=SIGNATURE), name="other"))
+    headers = signed(b"{}")
+    assert (await send(api, content=b"{}", headers=headers)).status_code == 202
+    assert (await send(api, content=b"{}", headers=headers, method="PUT")).status_code == 401
+    assert (await send(api, "other", content=b"{}", headers=headers)).status_code == 401
+    assert len(await executions(api)) == 1
+
+
+async def test_a_key_leads_to_no_execution_of_another_workflow(api: Api) -> None:
+    """Not where it has the same path, nor where it has the same id, since the other one was deleted."""
+    last = hook(idempotency={"header": "X-Delivery"}, respond="last")
+    key = {"X-Delivery": "a", "Idempotency-Key": "a"}
+    outputs: list[Any] = []
+    for name, says in (("first", 1), ("second", 2), ("second", 3)):
+        await api.post("/workflows", document(last, setting("s", says=says), name=name))
+        outputs.append((await send(api, json={}, headers=key)).json())
+        body = await api.post(f"/executions/{name}/execute", {"start": "hook"}, headers=key)
+        outputs.append(body["output"])
+        await api.call("DELETE", f"/workflows/{name}")
+    assert outputs == [{"says": says} for says in (1, 1, 2, 2, 3, 3)]
+
+
 # --- and back ---------------------------------------------------------------------------------------------------------
 
 

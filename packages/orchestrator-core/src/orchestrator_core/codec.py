@@ -226,7 +226,8 @@ def parse_json(text: str | bytes) -> Json:
     except UnicodeDecodeError as error:
         raise DocumentError([Fault(f"not UTF-8: byte {error.start} is {error.object[error.start]:#04x}")]) from None
     except ValueError as error:
-        raise DocumentError([Fault(str(error))]) from None
+        digits = "set_int_max_str_digits" in str(error)  # Python's own words: they help nobody here
+        raise DocumentError([Fault("a number has too many digits" if digits else str(error))]) from None
     if fault := check_json(value):
         raise DocumentError([fault])
     return value

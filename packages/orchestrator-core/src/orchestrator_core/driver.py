@@ -126,6 +126,7 @@ class Host(Services, Protocol):
     tenant: str
     on_still: Callable[[Any, float | None], None] | None
     evaluator: Evaluator
+    most_items: int | None
 
     @property
     def registry(self) -> Registry:
@@ -624,6 +625,9 @@ class Driver:
         elif question == "for_each" and not isinstance(value, list):
             message = f"for_each gave {_short(value)}, which is no list"
             return Evaluated(self.now(), path, question, error=Failure("expression", message))
+        elif question == "for_each" and self.realm.most_items is not None and len(value) > self.realm.most_items:
+            message = f"for_each has {len(value)} items: {self.realm.most_items} are allowed here"
+            return Evaluated(self.now(), path, question, error=Failure("too_large", message))
         return Evaluated(self.now(), path, question, value)
 
 

@@ -151,6 +151,7 @@ class Realm:
         blobs: Where bytes are kept.
         on_still: Called when nothing happens any more in an execution until a signal comes or a time (the second
             argument, or ``None``) is reached, and all of it is committed: it may be parked.
+        most_items: Items that a ``for_each`` may have; ``None``: any number.
     """
 
     def __init__(
@@ -167,6 +168,7 @@ class Realm:
         deny: Collection[str] = (),
         blobs: Blobs | None = None,
         on_still: Callable[[Execution, float | None], None] | None = None,
+        most_items: int | None = None,
     ) -> None:
         self.engine = engine
         self.tenant = tenant
@@ -177,6 +179,7 @@ class Realm:
         self.secrets: Mapping[str, str] = {} if "secrets" in self._denied else dict(secrets or {})
         self.variables: Mapping[str, Json] = dict(variables or {})
         self.on_still = None if on_still is None else lambda driver, due: on_still(Execution(driver), due)
+        self.most_items = most_items
         self._code = code if code is not None else CodePolicy()
         self._blobs = blobs
         self.evaluator: Evaluator = Expressions(self)

@@ -90,7 +90,9 @@ async def open_parts(
             stack.push_async_callback(_close, used)
         http = HttpPolicy(allow=settings.allow_addresses)
         engine = await stack.enter_async_context(Engine(http=http, plugins=[] if tracing is None else [tracing]))
-        realms = Realms(engine, used, sealer, links=links, metrics=metrics, tracing=tracing)
+        realms = Realms(
+            engine, used, sealer, links=links, metrics=metrics, tracing=tracing, most_items=settings.for_each_limit
+        )
         worker = Worker(engine, realms, used, name=name, concurrency=settings.concurrency, lease=settings.lease)
         yield Parts(settings, used, engine, realms, sealer, links, worker, Scheduler(used, realms))
 
@@ -133,7 +135,12 @@ def make_services(parts: Parts, document: Mapping[str, Json]) -> Services:
         sealer=parts.sealer,
         links=parts.links,
         authenticator=Authenticator(parts.storage.keys, jwt=settings.jwt_settings()),
-        limits=ApiLimits(body=settings.body_limit, body_time=settings.body_timeout, wait=settings.wait),
+        limits=ApiLimits(
+            body=settings.body_limit,
+            document=max(settings.document_limit, settings.body_limit),
+            body_time=settings.body_timeout,
+            wait=settings.wait,
+        ),
         metrics=parts.realms.metrics,
         metrics_public=settings.metrics_public,
         tracing=parts.realms.tracing,

@@ -68,7 +68,7 @@ class ErrorWorkflows:
             # Where there are several triggers, one for starts by hand is meant.
             start = manual[0] if len(manual) == 1 else None
             event = realm.accept(document, payload, start=start, execution_id=started)
-        except (NotFound, DocumentError) as fault:
+        except (NotFound, Invalid, DocumentError) as fault:
             extra = {"tenant": tenant, "execution": execution_id}
             _LOG.warning("the error workflow %r of %r cannot start: %s", name, workflow, fault, extra=extra)
             return None

@@ -35,7 +35,7 @@ from orchestrator_server.approvals import Approval, ApprovalLinks
 from orchestrator_server.errors import Invalid, NotFound, StorageFull
 from orchestrator_server.metrics import Metrics
 from orchestrator_server.quotas import Quotas
-from orchestrator_server.records import Tenant, Webhook, WorkflowRow, new_execution_id
+from orchestrator_server.records import Tenant, Webhook, WorkflowRow, check_id, new_execution_id
 from orchestrator_server.sealing import Sealer, SealError, UnknownKey
 from orchestrator_server.storage import Inbox, Storage, StoreJournal, TenantStore
 from orchestrator_server.tracing import Tracing
@@ -94,8 +94,10 @@ class TenantSettings:
             raise Invalid("settings.error_workflows: give {workflow: error workflow}")
         common = settings.get("error_workflow")
         for name in (common, *single.values()):
-            if name is not None and not isinstance(name, str):
-                raise Invalid("settings.error_workflow: give a workflow's id")
+            if name is not None:
+                if not isinstance(name, str):
+                    raise Invalid("settings.error_workflow: give a workflow's id")
+                check_id(name, "settings.error_workflow: workflow")
         return cls(denied, CodePolicy(code.get("timeout"), code.get("memory")), common, dict(single))
 
     def error_workflow_of(self, workflow: str) -> str | None:
@@ -248,7 +250,7 @@ class _Home:
     tenant: Tenant
     settings: TenantSettings
     stamp: Any
-    secrets: Mapping[str, str] = attrs.field(repr=False)
+    secrets: Mapping[str, str] | UnknownKey = attrs.field(repr=False)  # the operator may have left a key out
     variables: Mapping[str, Json]
     read_at: float
     used_at: float
@@ -267,6 +269,7 @@ class Realms:
         idle: Seconds after which what is kept of a tenant that nobody asks for is dropped.
         metrics: What is counted goes there.
         tracing: Where executions are traced.
+        most_items: Items that a ``for_each`` may have; ``None``: any number.
 
     ``on_still`` and ``on_commit`` are for the worker: what is told of executions that only wait (see
     :class:`~orchestrator_core.Realm`), and of events that were committed: tenant, execution, number of the first, events.
@@ -282,6 +285,7 @@ class Realms:
         idle: float = 300.0,
         metrics: Metrics | None = None,
         tracing: Tracing | None = None,
+        most_items: int | None = None,
     ) -> None:
         self.metrics = metrics if metrics is not None else Metrics()
         self.tracing = tracing
@@ -292,6 +296,7 @@ class Realms:
         self._sealer = sealer
         self._links = links
         self._idle = idle
+        self._most_items = most_items
         self._homes: dict[str, _Home] = {}
         self._locks: dict[str, anyio.Lock] = {}
         self._versions: dict[str, OrderedDict[tuple[str, int], Workflow]] = {}
@@ -506,13 +511,13 @@ class Realms:
         )
         return home
 
-    def _open(self, tenant_id: str, sealed: Iterable[Any]) -> dict[str, str]:
+    def _open(self, tenant_id: str, sealed: Iterable[Any]) -> dict[str, str] | UnknownKey:
         opened: dict[str, str] = {}
         for secret in sealed:
             try:
                 opened[secret.name] = self._sealer.open(tenant_id, secret)
-            except UnknownKey:
-                raise  # the operator left a key out: executions wait until it is back
+            except UnknownKey as error:
+                return error  # executions wait until it is back
             except SealError as error:
                 # One bad row is not to stop everything else: for executions this secret is not there.
                 _LOG.error("%s", error, extra={"tenant": tenant_id})
@@ -530,6 +535,8 @@ class Realms:
         key = tuple(sorted((name, workflow.version) for name, workflow in pinned.items()))
         realm = home.realms.get(key)
         if realm is None:
+            if isinstance(home.secrets, UnknownKey):
+                raise home.secrets
             realm = home.realms[key] = TenantRealm(
                 self.engine,
                 tenant=home.tenant.id,
@@ -542,6 +549,7 @@ class Realms:
                 blobs=_QuotaBlobs(self, home.store),
                 inbox=home.store.inbox,
                 on_still=self._still,
+                most_items=self._most_items,
                 tracing=self.tracing,
             )
             realm.links = self._links

@@ -83,7 +83,9 @@ class Settings:
         description="Or a file with them. Without either, `serve` on SQLite makes one beside the database.",
     )
     jwt: JwtSection | None = setting(default=None, description="Whose JSON Web Tokens are accepted; none unless given.")
-    body_limit: int = setting(default=8 * 1024 * 1024, description="Bytes of a request's body, at most.")
+    body_limit: int = setting(default=2 * 1024 * 1024, description="Bytes of a request's body, at most.")
+    document_limit: int = setting(default=8 * 1024 * 1024, description="Bytes of a workflow's document, at most.")
+    for_each_limit: int = setting(default=10_000, description="Items of a `for_each`, at most: they all start at once.")
     body_timeout: Duration = setting(default=Duration(20.0), description="How long a request's body may take to come.")
     header_timeout: Duration = setting(
         default=Duration(10.0), description="How long a request's head may take to come."
@@ -221,6 +223,7 @@ def load_settings(
         ("metrics_port", 0),
         ("body_limit", 1),
         ("connections", 1),
+        ("for_each_limit", 1),
         ("concurrency", 1),
         ("lease", 1),
     ):

@@ -10,7 +10,7 @@ method is a coroutine; when it returns, what it did is committed. Ids are checke
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from orchestrator_core.events import Event
 from orchestrator_core.journal import Journal
@@ -76,8 +76,8 @@ class Tenants(Protocol):
         """Tenants by id, from the one after ``after`` on."""
         ...
 
-    async def update(self, tenant: Tenant) -> None:
-        """Change name, limits, retention and settings. Counts for the next claim.
+    async def update(self, tenant_id: str, **changes: Any) -> Tenant:
+        """Change what is given of ``name``, ``limits``, ``retention`` and ``settings``; the rest stays. Counts for the next claim.
 
         Raises:
             NotFound: There is no such tenant.
@@ -171,8 +171,8 @@ class Queue(Protocol):
     ) -> bool:
         """Give an execution back, to be claimed in ``wake_in`` seconds (``None``: when a message comes).
 
-        A message that nobody has consumed yet makes it due at once, for one of its children too. Returns whether the
-        claim still held.
+        Where it waits, a message that nobody has consumed yet makes it due at once, for one of its children too. Returns
+        whether the claim still held.
 
         Args:
             claim: The claim.
@@ -410,8 +410,8 @@ class Secrets(Protocol):
 class Variables(Protocol):
     """The tenant's variables."""
 
-    async def put(self, variable: Variable) -> None:
-        """Set a variable."""
+    async def put(self, variable: Variable) -> Variable:
+        """Set a variable. Returns it as it stands then."""
         ...
 
     async def get(self, name: str) -> Variable | None:

@@ -14,7 +14,6 @@ from orchestrator_core.codec import faults_of, make_converter, parse_json
 from orchestrator_core.errors import DocumentError, Fault
 from orchestrator_core.types import Json
 from orchestrator_server.api.problems import Problem
-from orchestrator_server.api.table import ApiLimits
 
 __all__ = ["FORM", "media_type", "read_body", "read_form", "read_json", "structured"]
 
@@ -25,8 +24,13 @@ _converter = make_converter()
 _TOO_LARGE = "the body is larger than this server takes: at most {limit} bytes"
 
 
-async def read_body(request: Request, limits: ApiLimits) -> bytes:
+async def read_body(request: Request, most: int, seconds: float) -> bytes:
     """All of a request's body.
+
+    Args:
+        request: Whose.
+        most: How many bytes it may have.
+        seconds: How long it may take.
 
     Raises:
         Problem: It is larger than allowed (413, before it is read where its length is announced), comes too slowly (408), or is
@@ -38,16 +42,14 @@ async def read_body(request: Request, limits: ApiLimits) -> bytes:
     if announced is not None:
         if not re.fullmatch(r"[0-9]{1,18}", announced):
             raise Problem(400, "bad_request", "content-length is no number of bytes")
-        if int(announced) > limits.body:
-            raise _too_large(limits)
-    with anyio.move_on_after(limits.body_time):
-        return await _read(request.receive, limits)
-    raise Problem(
-        408, "too_slow", f"the body did not come within {limits.body_time:g} seconds", headers={"Connection": "close"}
-    )
+        if int(announced) > most:
+            raise _too_large(most)
+    with anyio.move_on_after(seconds):
+        return await _read(request.receive, most)
+    raise Problem(408, "too_slow", f"the body did not come within {seconds:g} seconds", headers={"Connection": "close"})
 
 
-async def _read(receive: Receive, limits: ApiLimits) -> bytes:
+async def _read(receive: Receive, most: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
@@ -56,15 +58,15 @@ async def _read(receive: Receive, limits: ApiLimits) -> bytes:
             raise ClientDisconnect
         part: bytes = message.get("body", b"")
         size += len(part)
-        if size > limits.body:
-            raise _too_large(limits)
+        if size > most:
+            raise _too_large(most)
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
 
 
-def _too_large(limits: ApiLimits) -> Problem:
-    return Problem(413, "too_large", _TOO_LARGE.format(limit=limits.body), headers={"Connection": "close"})
+def _too_large(most: int) -> Problem:
+    return Problem(413, "too_large", _TOO_LARGE.format(limit=most), headers={"Connection": "close"})
 
 
 def media_type(request: Request) -> str:

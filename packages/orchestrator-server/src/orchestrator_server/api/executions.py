@@ -36,7 +36,7 @@ from orchestrator_server.api.shapes import (
     SignalRequest,
     Started,
 )
-from orchestrator_server.api.starting import fingerprint_of, stored_key
+from orchestrator_server.api.starting import fingerprint_of, life_of, stored_key
 from orchestrator_server.api.table import Call, Reply
 from orchestrator_server.approvals import hide_links
 from orchestrator_server.auth import select_tenant
@@ -74,6 +74,7 @@ async def execute(call: Call) -> Reply:
         workflow_id, request.payload, request.start, request.version, request.pins, request.seed
     )
     services = call.services
+    stored = None if key is None else stored_key("api", await life_of(call.store, workflow_id), key)
     handle = await services.worker.execute(
         call.tenant,
         workflow,
@@ -81,7 +82,7 @@ async def execute(call: Call) -> Reply:
         start=request.start,
         pins=request.pins,
         seed=request.seed,
-        idempotency_key=None if key is None else stored_key("api", workflow_id, key),
+        idempotency_key=stored,
         fingerprint="" if key is None else fingerprint,
     )
     if handle.created.new:

@@ -25,7 +25,7 @@ from orchestrator_server.api.bodies import is_json, media_type, read_body, read_
 from orchestrator_server.api.following import ended_body
 from orchestrator_server.api.problems import Problem
 from orchestrator_server.api.signatures import Refused, check_auth, check_signature
-from orchestrator_server.api.starting import fingerprint_of, stored_key
+from orchestrator_server.api.starting import fingerprint_of, life_of, stored_key
 from orchestrator_server.api.table import Call, Services
 from orchestrator_server.errors import Invalid, NotFound
 from orchestrator_server.handles import Handle
@@ -75,7 +75,7 @@ async def call_webhook(call: Call) -> Response:
     call.told.tenant = store.tenant
     found = _find(await services.realms.webhooks(store.tenant), request)
     config = found.hook.config
-    body = await read_body(request, services.limits)
+    body = await read_body(request, services.limits.body, services.limits.body_time)
     headers = _headers(request)
     workflow = await services.realms.workflow(store.tenant, found.hook.workflow, found.hook.version)
     guarded = any(config.get(name) is not None for name in ("auth", "signature", "idempotency"))
@@ -84,13 +84,16 @@ async def call_webhook(call: Call) -> Response:
     payload = await _payload(call, store, found, headers, body)
     key = None if realm is None else await _idempotency_key(realm, config, headers, payload)
     scope = f"{found.hook.method} {found.hook.path}"
-    stored: str | None = None if key is None else stored_key("hook", scope, key)
+    stored: str | None = None
+    if key is not None:
+        stored = stored_key("hook", f"{scope} {await life_of(store, workflow.id)}", key)
     replayed = False
     if signed is not None:
         signature, seconds = signed
-        _check_replay(services, f"{store.tenant} {scope} {signature}", key, seconds)
+        # It says nothing of the method or the path: it counts once, whichever webhook it comes to.
+        _check_replay(services, f"{store.tenant} {signature}", key, seconds)
         if stored is None:
-            stored, replayed = stored_key("signature", scope, signature), True
+            stored, replayed = stored_key("signature", "", signature), True
     handle = await services.worker.execute(
         store.tenant,
         workflow,

@@ -12,6 +12,7 @@ from orchestrator_core.errors import Conflict, DocumentError, Fault, IllegalEven
 from orchestrator_core.types import Json
 from orchestrator_server.auth import Forbidden, TenantNeeded, Unauthorized
 from orchestrator_server.errors import Exists, ForeignTenant, Invalid, NotFound, StorageFull, Unavailable
+from orchestrator_server.sealing import UnknownKey
 
 __all__ = ["ErrorBody", "Problem", "problem_of"]
 
@@ -107,6 +108,8 @@ def problem_of(error: Exception) -> Problem | None:
         return Problem(
             503, error.code, "the database does not answer: ask again in a moment", headers={"Retry-After": "2"}
         )
+    if isinstance(error, UnknownKey):
+        return Problem(503, error.code, text, headers={"Retry-After": "60"})
     if isinstance(error, StorageFull):
         return Problem(507, error.code, text)
     if isinstance(error, OrchestratorError) and error.code == "too_many":

@@ -114,15 +114,16 @@ async def _judge(call: Call, name: str, request: ScheduleRequest, known: Schedul
     except Invalid as error:
         where, _, what = str(error).partition(": ")
         raise DocumentError([Fault(what, f"$.spec{where.removeprefix('schedule')}")]) from None
+    enabled = request.enabled if request.enabled is not None else known is None or known.enabled
     same = known is not None and known.spec == spec and known.workflow == request.workflow
     if same and known is not None:
-        if known.enabled or not request.enabled:
+        if known.enabled or not enabled:
             next_at = known.next_at
-        return attrs.evolve(known, enabled=request.enabled, next_at=next_at)
+        return attrs.evolve(known, enabled=enabled, next_at=next_at)
     if next_at is None:
         raise DocumentError([Fault("means no time that is still to come", "$.spec")])
     state = known.state if known is not None and known.workflow == request.workflow else {}
-    return Schedule(name, request.workflow, "", spec, next_at, request.enabled, state)
+    return Schedule(name, request.workflow, "", spec, next_at, enabled, state)
 
 
 def _spec(given: ScheduleSpec) -> dict[str, Json]:

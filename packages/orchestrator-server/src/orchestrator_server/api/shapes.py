@@ -585,7 +585,9 @@ class ScheduleRequest:
     id: str | None = setting(
         default=None, description="1 to 64 of the characters A-Z a-z 0-9 _ -; one is made up unless given."
     )
-    enabled: bool = setting(default=True, description="Whether it starts executions.")
+    enabled: bool | None = setting(
+        default=None, description="Whether it starts executions; unless given it stays as it is, and a new one does."
+    )
 
 
 @attrs.frozen

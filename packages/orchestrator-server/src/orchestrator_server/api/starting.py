@@ -6,14 +6,28 @@ import hashlib
 
 from orchestrator_core.codec import dump_json
 from orchestrator_core.types import Json
+from orchestrator_server.errors import NotFound
 from orchestrator_server.records import check_text
+from orchestrator_server.storage import TenantStore
 
-__all__ = ["fingerprint_of", "stored_key"]
+__all__ = ["fingerprint_of", "life_of", "stored_key"]
 
 
 def fingerprint_of(*parts: Json) -> str:
     """What tells one request from another."""
     return hashlib.sha256(dump_json(list(parts)).encode()).hexdigest()
+
+
+async def life_of(store: TenantStore, workflow_id: str) -> str:
+    """A text that tells a workflow from another one that has its id later, for keys that belong to it.
+
+    Raises:
+        NotFound: It was deleted meanwhile.
+    """
+    row = await store.workflows.get(workflow_id)
+    if row is None:
+        raise NotFound(f"there is no workflow {workflow_id!r}")
+    return f"{workflow_id} {row.created_at!r}"
 
 
 def stored_key(kind: str, scope: str, key: str) -> str:

@@ -48,7 +48,8 @@ Scope = Literal["public", "any", "system", "tenant"]
 class ApiLimits:
     """Bounds on requests: bytes and seconds."""
 
-    body: int = 8 * 1024 * 1024  # of a request's body
+    body: int = 2 * 1024 * 1024  # of a request's body
+    document: int = 8 * 1024 * 1024  # of a workflow's document
     body_time: float = 20.0  # until a body has come
     wait: float = 30.0  # for an execution's end, or a webhook's answer
     stream_check: float = 2.0  # between two looks whether a stream's credential still holds

@@ -63,9 +63,8 @@ async def change_tenant(call: Call) -> Reply:
         value = getattr(request, field.name)
         if value is not None:
             changes[field.name] = readers.get(field.name, lambda same: same)(value)
-    changed = attrs.evolve(tenant, **changes)
-    TenantSettings.of(changed.settings)
-    await call.services.storage.tenants.update(changed)
+    TenantSettings.of(changes.get("settings", {}))
+    changed = await call.services.storage.tenants.update(tenant.id, **changes)
     call.services.realms.changed(tenant.id)
     return Reply(_body(changed))
 

@@ -89,9 +89,9 @@ async def put_variable(call: Call) -> Reply:
     """Set a variable. Executions see the value that it has when they start."""
     request: VariableRequest = call.body
     name = check_name(call.path["name"], "variable")
-    await call.store.variables.put(Variable(name, request.value))
+    put = await call.store.variables.put(Variable(name, request.value))
     call.services.realms.changed(call.tenant)
-    return await get_variable(call)
+    return Reply(_variable(put))
 
 
 async def delete_variable(call: Call) -> Reply:

@@ -164,10 +164,11 @@ class Secrets(Part):
 class Variables(Part):
     """See :class:`~orchestrator_server.storage.Variables`."""
 
-    async def put(self, variable: Variable) -> None:
+    async def put(self, variable: Variable) -> Variable:
         check_name(variable.name, "variable")
         value = wire.from_text(wire.to_text(variable.value))
-        self._bound.data.variables[variable.name] = Variable(variable.name, value, self._bound.now())
+        put = self._bound.data.variables[variable.name] = Variable(variable.name, value, self._bound.now())
+        return put
 
     async def get(self, name: str) -> Variable | None:
         return self._bound.data.variables.get(check_name(name, "variable"))
@@ -192,6 +193,8 @@ class Schedules(Part):
         check_id(schedule.workflow, "workflow")
         if self._bound.data.schedules.get(check_id(schedule.id, "schedule")) != before:
             raise Conflict(f"schedule {schedule.id!r}: it is not as it was read")
+        if before is None and await Workflows(self._bound).get(schedule.workflow) is None:
+            raise NotFound(f"there is no workflow {schedule.workflow!r}")
         await self.put(schedule)
 
     async def get(self, schedule_id: str) -> Schedule | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import anyio
 import attrs
@@ -51,9 +52,10 @@ class Tenants:
         every = self._world.tenants
         return [every[key].tenant for key in sorted(every) if key > after][:limit]
 
-    async def update(self, tenant: Tenant) -> None:
-        data = self._world.data(check_id(tenant.id, "tenant"))
-        data.tenant = attrs.evolve(tenant, created_at=data.tenant.created_at, size=data.tenant.size)
+    async def update(self, tenant_id: str, **changes: Any) -> Tenant:
+        data = self._world.data(check_id(tenant_id, "tenant"))
+        data.tenant = attrs.evolve(data.tenant, **changes)
+        return data.tenant
 
     async def measure(self, tenant_id: str) -> int:
         data = self._world.data(check_id(tenant_id, "tenant"))
@@ -166,7 +168,7 @@ class Queue:
         now = self._world.now()
         every = self._world.tenants[claim.tenant].executions
         family = [every[name] for name in (claim.execution_id, *children) if name in every]
-        mail = any(one.inbox for one in family)
+        mail = waiting and any(one.inbox for one in family)
         wake_at = now if mail else None if wake_in is None else now + wake_in
         execution.row = attrs.evolve(
             execution.row,

@@ -272,6 +272,11 @@ class Schedules:
         where, tenant, values = self._one(schedule.id), self._bound.tenant, _values(schedule)
 
         def work(connection: Connection) -> None:
+            if before is None:
+                # Held until this is committed: whoever deletes the workflow waits, and deletes the schedule too.
+                workflow = _locked(connection, tenant, schedule.workflow)
+                if workflow is None or workflow.deleted_at is not None:
+                    raise NotFound(f"there is no workflow {schedule.workflow!r}")
             row = connection.execute(sa.select(schedules).where(*where).with_for_update()).one_or_none()
             done = 0
             if before is not None and row is not None and _schedule(row) == before:

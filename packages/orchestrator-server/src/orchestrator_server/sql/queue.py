@@ -176,7 +176,9 @@ class SqlQueue:
             if connection.execute(sa.select(executions.c.id).where(*mine).with_for_update()).one_or_none() is None:
                 return False, False
             box = (inbox.c.tenant == claim.tenant, inbox.c.execution.in_([claim.execution_id, *children]))
-            mail = connection.execute(sa.select(inbox.c.execution).where(*box).limit(1)).first() is not None
+            left = sa.select(inbox.c.execution).where(*box).limit(1)
+            # What could not be worked on is not worked on sooner because of it.
+            mail = waiting and connection.execute(left).first() is not None
             values: dict[str, Any] = {"worker": None}
             values["wake_at"] = now() if mail else None if wake_in is None else now() + wake_in
             if waiting:

@@ -80,10 +80,18 @@ class Tenants:
         wanted = sa.select(tenants).where(tenants.c.id > after).order_by(tenants.c.id).limit(limit)
         return await self._system.read(SYSTEM, lambda connection: [_tenant(row) for row in connection.execute(wanted)])
 
-    async def update(self, tenant: Tenant) -> None:
-        changed = sa.update(tenants).where(tenants.c.id == check_id(tenant.id, "tenant")).values(_values(tenant))
-        if await self._system.write(SYSTEM, lambda connection: connection.execute(changed).rowcount) != 1:
-            raise NotFound(f"there is no tenant {tenant.id!r}")
+    async def update(self, tenant_id: str, **changes: Any) -> Tenant:
+        this = tenants.c.id == check_id(tenant_id, "tenant")
+
+        def work(connection: Connection) -> Tenant:
+            row = connection.execute(sa.select(tenants).where(this).with_for_update()).one_or_none()
+            if row is None:
+                raise NotFound(f"there is no tenant {tenant_id!r}")
+            changed = attrs.evolve(_tenant(row), **changes)
+            connection.execute(sa.update(tenants).where(this).values(_values(changed)))
+            return changed
+
+        return await self._system.write(SYSTEM, work)
 
     async def measure(self, tenant_id: str) -> int:
         home = await self._isolation.home_or_none(check_id(tenant_id, "tenant"))

@@ -84,16 +84,17 @@ class Variables:
 
     _bound: Bound
 
-    async def put(self, variable: Variable) -> None:
+    async def put(self, variable: Variable) -> Variable:
         check_name(variable.name, "variable")
         tenant, value = self._bound.tenant, wire.to_text(variable.value)
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> Variable:
             values = {"value": value, "updated_at": now()}
             new = insert(connection, variables).values(tenant=tenant, name=variable.name, **values)
-            connection.execute(new.on_conflict_do_update(index_elements=["tenant", "name"], set_=values))
+            put = new.on_conflict_do_update(index_elements=["tenant", "name"], set_=values).returning(*variables.c)
+            return _variable(connection.execute(put).one())
 
-        await self._bound.write(work)
+        return await self._bound.write(work)
 
     async def get(self, name: str) -> Variable | None:
         where = self._one(name)

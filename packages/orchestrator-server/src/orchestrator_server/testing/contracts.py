@@ -68,10 +68,10 @@ async def tenants_are_created_changed_and_listed(h: Harness) -> None:
     assert made.created_at > 0, "the store says when a tenant was made"
     assert await tenants.get("a") == made == attrs.evolve(given, created_at=made.created_at)
     await refused(Exists, tenants.create(Tenant("a", "again")), "an id is taken once")
-    await tenants.update(attrs.evolve(made, name="Acme Inc", limits=Limits(), created_at=5.0))
-    changed = await tenants.get("a")
-    assert changed == attrs.evolve(made, name="Acme Inc", limits=Limits()), "all but the time it was made is changed"
-    await refused(NotFound, tenants.update(Tenant("nobody")), "an unknown tenant is not changed")
+    changed = await tenants.update(made.id, name="Acme Inc", limits=Limits())
+    assert await tenants.get("a") == changed
+    assert changed == attrs.evolve(made, name="Acme Inc", limits=Limits()), "the rest stays"
+    await refused(NotFound, tenants.update("nobody", name="x"), "an unknown tenant is not changed")
     assert await tenants.get("nobody") is None
     for name in ("c", "b"):
         await tenants.create(Tenant(name))
@@ -101,7 +101,7 @@ async def a_tenant_is_measured(h: Harness) -> None:
     known = await h.storage.tenants.get("t")
     assert known is not None
     assert known.size == with_large + 10_000
-    await h.storage.tenants.update(attrs.evolve(known, name="T", size=None))
+    await h.storage.tenants.update("t", name="T")
     changed = await h.storage.tenants.get("t")
     assert changed == attrs.evolve(known, name="T"), "a change leaves the size as it was measured"
     await store.blobs.delete(reference)
@@ -373,6 +373,8 @@ async def a_schedule_is_changed_only_as_it_was_read(h: Harness) -> None:
     store = await h.tenant()
     schedules = store.schedules
     first = Schedule("s", "w", "", {"every": 60}, next_at=60.0)
+    await refused(NotFound, schedules.replace(first, before=None), "its workflow is not there")
+    await store.workflows.save("w", {})
     await refused(Conflict, schedules.replace(first, before=first), "there is none to be changed")
     await schedules.replace(first, before=None)
     assert await schedules.get("s") == first

@@ -404,7 +404,7 @@ async def tenants_have_limits(h: Harness) -> None:
     await small.journal.append("small", held[0].execution_id, 1, held[0].fence, [ended()])
     (more,) = await h.storage.queue.claim("b", 100, LEASE)
     assert more.tenant == "small"
-    await h.storage.tenants.update(Tenant("small", limits=Limits(running=4)))
+    await h.storage.tenants.update("small", limits=Limits(running=4))
     assert len(await h.storage.queue.claim("b", 100, LEASE)) == 2, "a new limit counts at once"
 
 
@@ -426,6 +426,19 @@ async def unfinished_executions_are_counted(h: Harness) -> None:
     assert await store.executions.unfinished(100) == 4, "a child is part of its parent"
     await store.executions.delete(mine[0].execution_id)
     assert await store.executions.unfinished(100) == 3
+
+
+async def a_message_does_not_hurry_what_could_not_be_worked_on(h: Harness) -> None:
+    """Its time is what keeps it from being tried, and given up, many times a second."""
+    store, queue = await h.tenant(), h.storage.queue
+    for failed in (True, False):
+        name = f"exe_{failed}"
+        await store.executions.create(new(name))
+        claim = await claim_one(h)
+        assert await store.inbox.post(name, Message("m", "cancel"))
+        assert await queue.release(claim, wake_in=1000.0, failed=failed)
+        assert list(await claim_all(h)) == []
+        assert [message.id for message in await store.inbox.messages(name)] == ["m"]
 
 
 async def a_code_of_its_own_is_no_quarantine(h: Harness) -> None:
@@ -655,6 +668,7 @@ CONTRACTS: tuple[Callable[[Harness], Awaitable[None]], ...] = (
     the_oldest_comes_first,
     tenants_have_limits,
     unfinished_executions_are_counted,
+    a_message_does_not_hurry_what_could_not_be_worked_on,
     a_code_of_its_own_is_no_quarantine,
     poison_is_quarantined,
     waiting_for_work_ends_when_there_is_some,
