@@ -574,9 +574,11 @@ async def test_who_was_fenced_off_from_a_parent_begins_no_child() -> None:
         def __init__(self, shared: MemoryJournal) -> None:
             super().__init__()
             self.shared, self.woken = shared, anyio.Event()
+            self.late = 0  # what it has written since it woke
 
         async def append(self, *given: Any) -> None:
             await self.shared.append(*given)
+            self.late += self.woken.is_set()
 
         async def read(self, tenant: str, execution_id: str, after: int = 0) -> Sequence[Event]:
             await self.woken.wait()
@@ -599,3 +601,4 @@ async def test_who_was_fenced_off_from_a_parent_begins_no_child() -> None:
                 assert (await again.result()).status == "succeeded"
             with pytest.raises(Conflict):
                 await execution.result()
+    assert hanging.late == 0
