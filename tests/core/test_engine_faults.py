@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -602,3 +603,32 @@ async def test_who_was_fenced_off_from_a_parent_begins_no_child() -> None:
             with pytest.raises(Conflict):
                 await execution.result()
     assert hanging.late == 0
+
+
+async def test_events_of_pure_nodes_do_not_wait_for_a_time_that_a_clock_was_set_back_from() -> None:
+    class Back(SystemClock):
+        behind = 0.0
+
+        def time(self) -> float:  # type: ignore[override]
+            return time.time() - self.behind
+
+        async def sleep_until(self, due: float) -> None:
+            while self.time() < due:
+                await anyio.sleep(0.001)
+
+    document = {
+        "schema": 1,
+        "id": "flow",
+        "nodes": [{"id": "a", "type": "quick"}, {"id": "b", "type": "pause", "config": {"seconds": 60}}],
+        "edges": [{"source": "a", "target": "b"}],
+    }
+    for moment in (0.0, 0.02, 0.04):
+        journal, clock = Journal(), Back()
+        with anyio.fail_after(LONG):
+            async with make_engine(journal=journal, clock=clock) as engine:
+                execution = await engine.start(Workflow.from_dict(document))
+                await anyio.sleep(moment)
+                clock.behind = 3600.0
+                await until(lambda: sum(journal.sizes) >= 4)  # noqa: B023 - it is asked at once
+                await execution.cancel()
+                assert (await execution.result()).status == "cancelled"

@@ -506,7 +506,8 @@ class Driver:
     def _may_ride(self) -> bool:
         """Whether what is unwritten can wait for an attempt that runs: what that gives may be written with it."""
         waits = self._unwritten and self._scopes and not self._held and self._batch is None
-        return bool(waits) and self._time() - self._since < _MAX_UNWRITTEN_TIME
+        # Less than nothing has passed where the clock was set back: then nobody knows how long it has been.
+        return bool(waits) and 0 <= self._time() - self._since < _MAX_UNWRITTEN_TIME
 
     async def _write_or_ride(self, at: float) -> None:
         """Commit what a pure attempt led to, or leave it to the next commit."""

@@ -41,6 +41,7 @@ Timer = tuple[float, tuple[int, ...], int, Driver, str, TimerKind]
 _FAIR = 64
 # Seconds between two looks at what can wait to be written.
 _MOMENT = 0.01
+_AHEAD = 1.0
 
 Made = TypeVar("Made")
 
@@ -329,9 +330,11 @@ class Engine(Realm):
             with scope:
                 while later and self._open:
                     # One sleep for all that come meanwhile: it need not be told of an earlier one.
-                    await self.clock.sleep_until(min(later[0][0], self.clock.time() + _MOMENT))
+                    # The clock may be set back meanwhile: what is due much later is so because of that.
+                    with anyio.move_on_after(_AHEAD):
+                        await self.clock.sleep_until(min(later[0][0], self.clock.time() + _MOMENT))
                     now = self.clock.time()
-                    while later and later[0][0] <= now:
+                    while later and not now < later[0][0] <= now + _AHEAD:
                         _, _, driver = heappop(later)
                         if not driver.done:
                             self.write_soon(driver)
