@@ -164,7 +164,7 @@ async def test_what_has_not_ended_is_counted_in_an_index(url: str) -> None:
     await store.executions.unfinished(1000)
     plan = plans.take()
     await storage.aclose()
-    assert re.search(r"ix_executions_\w*status\w*", plan), plan
+    assert "ix_executions_unfinished" in plan, plan
     assert not re.search(r"Seq Scan|(?<!One-Time )Filter:|SCAN executions", plan), plan
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import anyio
 import pytest
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from orchestrator_server.api import serving
 from orchestrator_server.api.serving import listen, patient
@@ -36,9 +35,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture
 async def server() -> AsyncIterator[uvicorn.Server]:
-    config = uvicorn.Config(
-        app, http=patient(AutoHTTPProtocol, 60.0), ws="none", lifespan="off", log_config=None, timeout_keep_alive=1
-    )
+    config = uvicorn.Config(app, http=patient(60.0), ws="none", lifespan="off", log_config=None, timeout_keep_alive=1)
     made = uvicorn.Server(config)
     made.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     sockets = listen("127.0.0.1", 0)

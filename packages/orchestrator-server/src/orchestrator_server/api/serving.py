@@ -36,105 +36,108 @@ _STUCK = 30  # seconds that an answer waits for somebody who takes nothing of it
 _LONGEST_HEAD = 65_536  # bytes
 
 
-def patient(base: Any, seconds: float) -> type[asyncio.Protocol]:
+_BASE: Any = AutoHTTPProtocol
+
+
+class _Patient(_BASE):  # type: ignore[misc]  # uvicorn chooses its class at run time
+    """Closes a connection that sends its head too slowly or without end, or that does not read its answer."""
+
+    seconds = 10.0  # for a head
+    _head: asyncio.TimerHandle | None = None
+    _stuck: asyncio.TimerHandle | None = None
+    _loose = 0  # bytes since a head, a part of a body or a request was complete
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        before = self.cycle
+        self._loose += len(data)
+        super().data_received(data)
+        if self.cycle is not before:
+            self._head_came()
+        elif self.cycle is None or self.cycle.response_complete:
+            self._wait_for_head()
+        # h11 has a limit of its own, and does not tell of what is complete.
+        if self._loose > _LONGEST_HEAD and hasattr(_BASE, "on_body") and not self.transport.is_closing():
+            self._refuse(
+                431, "too_large", f"the head of a request, or what follows its body, may have {_LONGEST_HEAD} bytes"
+            )
+
+    def on_headers_complete(self) -> None:
+        self._loose = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._loose = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._loose = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "bad_request", msg)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._reader_came()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._wait_for_reader()  # there may be an answer left that it does not take
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_came()
+        self._reader_came()
+        super().connection_lost(exc)
+
+    def _wait_for_head(self) -> None:
+        if self._head is None:
+            self._head = self.loop.call_later(self.seconds, self._too_slow)
+
+    def _head_came(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def _too_slow(self) -> None:
+        self._head = None
+        if not self.transport.is_closing():
+            self.transport.close()
+        self._wait_for_reader()
+
+    def _wait_for_reader(self) -> None:
+        if self._stuck is None:
+            self._stuck = self.loop.call_later(_STUCK, self.transport.abort)
+
+    def _reader_came(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Answer what is no request, and close."""
+        body = dump_json({"message": message, "code": code}).encode()
+        phrase = HTTPStatus(status).phrase
+        head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+        self.transport.close()
+        self._wait_for_reader()
+
+
+def patient(seconds: float) -> type[asyncio.Protocol]:
     """A protocol of uvicorn that gives up connections which hold it up: in time, and in bytes that lead to nothing.
 
     Args:
-        base: The class of the protocol.
         seconds: How long a head may take, from the connection or its first byte on.
     """
-
-    class Patient(base):  # type: ignore[misc]  # uvicorn chooses its class at run time
-        """Closes a connection that sends its head too slowly or without end, or that does not read its answer."""
-
-        _head: asyncio.TimerHandle | None = None
-        _stuck: asyncio.TimerHandle | None = None
-        _loose = 0  # bytes since a head, a part of a body or a request was complete
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._wait_for_head()
-
-        def data_received(self, data: bytes) -> None:
-            before = self.cycle
-            self._loose += len(data)
-            super().data_received(data)
-            if self.cycle is not before:
-                self._head_came()
-            elif self.cycle is None or self.cycle.response_complete:
-                self._wait_for_head()
-            # h11 has a limit of its own, and does not tell of what is complete.
-            if self._loose > _LONGEST_HEAD and hasattr(base, "on_body") and not self.transport.is_closing():
-                self._refuse(
-                    431, "too_large", f"the head of a request, or what follows its body, may have {_LONGEST_HEAD} bytes"
-                )
-
-        def on_headers_complete(self) -> None:
-            self._loose = 0
-            super().on_headers_complete()
-
-        def on_body(self, body: bytes) -> None:
-            self._loose = 0
-            super().on_body(body)
-
-        def on_message_complete(self) -> None:
-            self._loose = 0
-            super().on_message_complete()
-
-        def send_400_response(self, msg: str) -> None:
-            self._refuse(400, "bad_request", msg)
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._wait_for_reader()
-
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            self._reader_came()
-
-        def timeout_keep_alive_handler(self) -> None:
-            super().timeout_keep_alive_handler()
-            self._wait_for_reader()  # there may be an answer left that it does not take
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._head_came()
-            self._reader_came()
-            super().connection_lost(exc)
-
-        def _wait_for_head(self) -> None:
-            if self._head is None:
-                self._head = self.loop.call_later(seconds, self._too_slow)
-
-        def _head_came(self) -> None:
-            if self._head is not None:
-                self._head.cancel()
-                self._head = None
-
-        def _too_slow(self) -> None:
-            self._head = None
-            if not self.transport.is_closing():
-                self.transport.close()
-            self._wait_for_reader()
-
-        def _wait_for_reader(self) -> None:
-            if self._stuck is None:
-                self._stuck = self.loop.call_later(_STUCK, self.transport.abort)
-
-        def _reader_came(self) -> None:
-            if self._stuck is not None:
-                self._stuck.cancel()
-                self._stuck = None
-
-        def _refuse(self, status: int, code: str, message: str) -> None:
-            """Answer what is no request, and close."""
-            body = dump_json({"message": message, "code": code}).encode()
-            phrase = HTTPStatus(status).phrase
-            head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-            self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
-            self.transport.close()
-            self._wait_for_reader()
-
-    return Patient
+    return type("Patient", (_Patient,), {"seconds": seconds})
 
 
 class Server(uvicorn.Server):
@@ -247,7 +250,7 @@ def _config(app: Any, settings: Settings, port: int, *, lifespan: Literal["on", 
         app,
         host=settings.host,
         port=port,
-        http=patient(AutoHTTPProtocol, settings.header_timeout),
+        http=patient(settings.header_timeout),
         ws="none",
         lifespan=lifespan,
         log_config=None,

@@ -35,6 +35,7 @@ from orchestrator_server.sql.lists import page_of
 from orchestrator_server.sql.statements import by_index, execution_row, loader
 from orchestrator_server.sql.tables import (
     QUARANTINED,
+    UNFINISHED,
     executions,
     idempotency,
     inbox,
@@ -95,8 +96,7 @@ class Executions:
         return Page(shown, cursor_of(query, shown[-1]) if len(rows) > query.limit else None)
 
     async def unfinished(self, most: int) -> int:
-        going_on = (executions.c.status.in_(_UNFINISHED), executions.c.queued)
-        mine = (executions.c.tenant == self._bound.tenant, *going_on)
+        mine = (executions.c.tenant == self._bound.tenant, UNFINISHED)
         some = sa.select(sa.literal(1)).where(*mine).limit(most).subquery()
         wanted = sa.select(sa.func.count()).select_from(some)
 

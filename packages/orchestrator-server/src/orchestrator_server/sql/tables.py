@@ -31,6 +31,7 @@ from orchestrator_server.records import POISON_CLAIMS, POISONED
 __all__ = [
     "QUARANTINED",
     "TENANT_TABLES",
+    "UNFINISHED",
     "blobs",
     "executions",
     "idempotency",
@@ -266,6 +267,8 @@ executions = Table(
 )
 QUARANTINED = and_(executions.c.error_code == POISONED, executions.c.claims >= POISON_CLAIMS)
 """See :attr:`~orchestrator_server.records.ExecutionRow.quarantined`."""
+UNFINISHED = and_(executions.c.queued, executions.c.finished_at.is_(None))
+"""What has not ended: a child is part of what drives it."""
 _DUE = executions.c.wake_at.is_not(None)
 _HELD = executions.c.worker.is_not(None)
 _DRIVEN = ~executions.c.queued
@@ -275,6 +278,7 @@ Index("ix_executions_held", executions.c.worker, executions.c.tenant, sqlite_whe
 Index(
     "ix_executions_children", executions.c.tenant, executions.c.parent, sqlite_where=_DRIVEN, postgresql_where=_DRIVEN
 )
+Index("ix_executions_unfinished", executions.c.tenant, sqlite_where=UNFINISHED, postgresql_where=UNFINISHED)
 
 
 def list_index(at: str, *, workflow: bool, status: bool) -> str:
