@@ -162,6 +162,31 @@ def test_secrets_are_set_listed_and_never_shown(run: Run, monkeypatch: pytest.Mo
     assert run("secret", "delete", "token", "--tenant", "acme")[0] == 2
 
 
+def test_no_key_is_made_where_secrets_wait_for_another(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VALUE", "s3cret-value")
+    words = ("secret", "set", "token", "--tenant", "acme", "--from", "@env:VALUE")
+    run("tenant", "create", "empty")
+    run("tenant", "create", "acme")
+    assert run(*words)[0] == 0, "a database without secrets gets its key"
+    key = tmp_path / "orchestrator.db.key"
+    first = key.read_text()
+    key.rename(tmp_path / "elsewhere")
+    for command in (("serve", "--port", "0"), ("worker",), ("scheduler",), words):
+        code, told = run(*command)
+        assert (code, told.count("\n")) == (2, 1), command
+        assert "the key file orchestrator.db.key is missing, and the database holds secrets" in told
+        assert not key.exists(), command
+    # It is lost: what it tells leads on.
+    key.write_text(run("secret", "new-key")[1])
+    assert key.read_text().partition(":")[0] != first.partition(":")[0], "each has an id of its own"
+    code, told = run("secret", "rotate")
+    assert (code, "was sealed with the key" in told) == (2, True)
+    assert json.loads(run(*words, "--json")[1])["version"] == 2
+    assert run("secret", "rotate")[1] == "0 secrets were encrypted anew\n"
+
+
 def test_the_schema_is_shown_and_upgraded(run: Run) -> None:
     before = json.loads(run("db", "current", "--json")[1])
     assert before["schema"] is None

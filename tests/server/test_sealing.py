@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import attrs
 import pytest
 from hypothesis import given
@@ -119,6 +121,12 @@ def test_keys_are_read_from_text() -> None:
     sealer = Sealer(ring.keys, ring.current)
     assert sealer.open("t", sealer.seal("t", "n", 1, "x")) == "x"
     assert str(ring.keys["k2"]) not in repr(ring)
+
+
+def test_a_key_that_is_given_no_id_has_one_of_its_own() -> None:
+    ids = [new_key().partition(":")[0] for _ in range(50)]
+    assert len({*ids}) == 50
+    assert re.fullmatch(r"k[0-9a-f]{8}", ids[0])
 
 
 TWICE = "k:" + "A" * 43 + "="

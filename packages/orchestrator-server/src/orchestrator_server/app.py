@@ -30,6 +30,7 @@ from orchestrator_server.api.table import ApiLimits, Services
 from orchestrator_server.approvals import ApprovalLinks
 from orchestrator_server.auth import Authenticator
 from orchestrator_server.errors import Invalid
+from orchestrator_server.key_files import key_ring_of
 from orchestrator_server.metrics import Metrics
 from orchestrator_server.realms import Realms
 from orchestrator_server.scheduler import Scheduler
@@ -76,7 +77,7 @@ async def open_parts(
         Unavailable: The database does not answer.
     """
     # A key is only made for a database of our own: whoever brings a storage has keys that belong to it.
-    ring = settings.key_ring(make=storage is None)
+    ring = await key_ring_of(settings) if storage is None else settings.key_ring()
     sealer = Sealer(ring.keys, ring.current)
     links = ApprovalLinks(ring, settings.address)
     metrics = Metrics()

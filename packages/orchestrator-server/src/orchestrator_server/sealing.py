@@ -141,9 +141,14 @@ async def rotate(sealer: Sealer, tenant: str, secrets: Secrets) -> int:
     return changed
 
 
-def new_key(key_id: str) -> str:
-    """A line with a new key, as :func:`load_keys` reads it."""
+def new_key(key_id: str | None = None) -> str:
+    """A line with a new key, as :func:`load_keys` reads it.
+
+    Args:
+        key_id: Its id; unless given, one that no other key has: what another has sealed is then known to be so.
+    """
     key = os.urandom(KEY_BYTES)
+    key_id = f"k{os.urandom(4).hex()}" if key_id is None else key_id
     _check_key(key_id, key)
     return f"{key_id}:{base64.b64encode(key).decode()}"
 

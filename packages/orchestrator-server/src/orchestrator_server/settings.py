@@ -141,7 +141,8 @@ class Settings:
         """The keys that encrypt secrets.
 
         Args:
-            make: Make a file with one beside a SQLite database, where nothing else is said.
+            make: Make a file with one beside a SQLite database, where nothing else is said. Whoever says so has seen that the
+                database holds nothing that another key has sealed.
 
         Raises:
             Invalid: There are none, or the file cannot be read.
@@ -157,8 +158,13 @@ class Settings:
                 "ORCHESTRATOR_SECRET_KEY_FILE; `orchestrator secret new-key` makes one"
             )
         if make and not file.exists():
-            _write_private(file, new_key("k1") + "\n")
+            _write_private(file, new_key() + "\n")
         return load_keys(_text_of(str(file), "secret_key_file"))
+
+    def missing_key_file(self) -> Path | None:
+        """The file that is to hold the key of an embedded database, where nothing else is said and it is not there."""
+        file = None if self.secret_keys or self.secret_key_file else self._own_key_file()
+        return None if file is None or file.exists() else file
 
     def _own_key_file(self) -> Path | None:
         """Where the key of an embedded database is kept: in a file beside it."""

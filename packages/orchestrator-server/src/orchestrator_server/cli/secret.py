@@ -15,6 +15,7 @@ from orchestrator_core.errors import Conflict
 from orchestrator_core.types import Json
 from orchestrator_server.cli.database import where, with_storage
 from orchestrator_server.cli.output import as_json_option, show_rows
+from orchestrator_server.key_files import key_ring_of
 from orchestrator_server.sealing import Sealer, new_key, rotate
 from orchestrator_server.settings import Settings
 from orchestrator_server.storage import Storage
@@ -45,7 +46,7 @@ def secret_set(*, name: str, tenant_id: str, source: str | None, as_json: bool, 
     value = _value_from(source)
 
     async def work(storage: Storage, settings: Settings) -> int:
-        ring = settings.key_ring(make=True)
+        ring = await key_ring_of(settings)
         sealer = Sealer(ring.keys, ring.current)
         store = await storage.store(tenant_id)
         for _ in range(5):
@@ -117,8 +118,8 @@ def secret_delete(*, name: str, tenant_id: str, **options: Any) -> None:
 
 
 @secret.command("new-key")
-@click.option("--id", "key_id", default="k1", show_default=True, help="Its id: another one for each key.")
-def secret_new_key(*, key_id: str) -> None:
+@click.option("--id", "key_id", help="Its id: another one for each key. [default: k and eight digits at random]")
+def secret_new_key(*, key_id: str | None) -> None:
     """Print a new key for encrypting secrets, as ORCHESTRATOR_SECRET_KEYS and the key file have it."""
     say(new_key(key_id))
 

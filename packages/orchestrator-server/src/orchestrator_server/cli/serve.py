@@ -20,10 +20,10 @@ from orchestrator_server.app import Parts, create_app, open_parts
 from orchestrator_server.auth import new_key
 from orchestrator_server.cli.database import settings_of, where
 from orchestrator_server.cli.output import fresh_line
+from orchestrator_server.key_files import key_ring_of
 from orchestrator_server.settings import Settings
 from orchestrator_server.sql import SqlStorage
 from orchestrator_server.sql.database import shown
-from orchestrator_server.sql.storage import check_url
 
 __all__ = ["scheduler", "serve", "worker"]
 
@@ -101,8 +101,7 @@ class _First:
 
 async def _begin(settings: Settings) -> _First:
     """Make what a server needs and has not: the key that encrypts, the database, a key for the operator."""
-    check_url(settings.database)  # before a key is made for it
-    settings.key_ring(make=True)
+    await key_ring_of(settings)
     settings.jwt_settings()
     storage = await SqlStorage.open(settings.database, isolation=settings.isolation)
     try:
