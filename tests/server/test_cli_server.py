@@ -69,6 +69,8 @@ def test_tenants_are_made_listed_and_deleted(run: Run) -> None:
         ("key", "create", "--tenant", "acme"),
         ("secret", "list", "--tenant", "acme"),
         ("db", "backup", "copy.db"),
+        ("worker",),
+        ("scheduler",),
     ],
 )
 def test_a_wrong_folder_is_told_and_gets_no_database(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
@@ -187,9 +189,10 @@ def test_no_key_is_made_where_secrets_wait_for_another(
     assert run("secret", "rotate")[1] == "0 secrets were encrypted anew\n"
 
 
-def test_the_schema_is_shown_and_upgraded(run: Run) -> None:
+def test_the_schema_is_shown_and_upgraded(run: Run, tmp_path: Path) -> None:
     before = json.loads(run("db", "current", "--json")[1])
     assert before["schema"] is None
+    assert not [*tmp_path.iterdir()], "looking makes nothing"
     after = json.loads(run("db", "upgrade", "--json")[1])
     assert after == {"before": None, "schema": before["needed"]}
     assert "already" in run("db", "upgrade")[1]

@@ -17,7 +17,7 @@ from orchestrator_server.sql import SqlStorage
 from orchestrator_server.sql.storage import check_url
 from orchestrator_server.storage import Storage
 
-__all__ = ["check_there", "settings_of", "where", "with_storage"]
+__all__ = ["check_there", "is_there", "settings_of", "where", "with_storage"]
 
 Made = TypeVar("Made")
 Command = Callable[..., Any]
@@ -48,13 +48,16 @@ def check_there(database: str) -> None:
     Raises:
         Invalid: It is not.
     """
-    address = check_url(database)
-    if address.get_backend_name() != "sqlite":
-        return
-    file = Path(str(address.database))
-    if not file.exists():
+    if not is_there(database):
+        file = Path(str(check_url(database).database))
         where = "" if file.is_absolute() else f" in {Path.cwd()}"
         raise Invalid(f"there is no database {file}{where}: go to the server's folder, or say --database")
+
+
+def is_there(database: str) -> bool:
+    """Whether the file of a database of SQLite is there; of another nobody knows before it is asked."""
+    address = check_url(database)
+    return address.get_backend_name() != "sqlite" or Path(str(address.database)).exists()
 
 
 def with_storage(

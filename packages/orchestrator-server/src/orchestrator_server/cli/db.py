@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from orchestrator_core.cli.text import say, say_json
-from orchestrator_server.cli.database import check_there, settings_of, where
+from orchestrator_server.cli.database import check_there, is_there, settings_of, where
 from orchestrator_server.cli.output import as_json_option
 from orchestrator_server.sql import migrations
 from orchestrator_server.sql.backup import backup
@@ -41,7 +41,8 @@ def db_upgrade(*, as_json: bool, **options: Any) -> None:
 def db_current(*, as_json: bool, **options: Any) -> None:
     """Show the schema that the database has, and the one that this version needs."""
     settings = settings_of(options)
-    found, needed = migrations.current(settings.database), migrations.head()
+    # A file that is not there would be made by looking into it.
+    found, needed = migrations.current(settings.database) if is_there(settings.database) else None, migrations.head()
     if as_json:
         say_json({"schema": found, "needed": needed})
     else:

@@ -18,7 +18,7 @@ from orchestrator_server import logs
 from orchestrator_server.api.serving import listen, make_monitor, make_server
 from orchestrator_server.app import Parts, create_app, open_parts
 from orchestrator_server.auth import new_key
-from orchestrator_server.cli.database import settings_of, where
+from orchestrator_server.cli.database import check_there, settings_of, where
 from orchestrator_server.cli.output import fresh_line
 from orchestrator_server.key_files import key_ring_of
 from orchestrator_server.settings import Settings
@@ -143,6 +143,7 @@ Runnable = tuple[Callable[[], Awaitable[None]], Callable[[], None]]
 
 
 def _run_parts(settings: Settings, choose: Callable[[Parts], Runnable]) -> None:
+    check_there(settings.database)
     logs.configure(settings)
 
     async def main() -> None:
