@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -52,12 +53,65 @@ def database(
 @pytest.mark.usefixtures("database")
 def test_tenants_are_made_listed_and_deleted(run: Run) -> None:
     code, out = run("tenant", "create", "acme", "--name", "Acme", "--running", "3", "--json")
-    assert (code, json.loads(out)["id"]) == (0, "acme")
+    assert (code, json.loads(out.partition("orchestrator: ")[0])["id"]) == (0, "acme")
     assert run("tenant", "create", "acme") == (2, "orchestrator: there is a tenant 'acme' already\n")
     assert run("tenant", "create", "a b")[0] == 2
     assert [row["id"] for row in json.loads(run("tenant", "list", "--json")[1])] == ["acme"]
     assert run("tenant", "delete", "acme", "--yes") == (0, "tenant acme is gone\n")
     assert run("tenant", "list") == (0, "there are no tenants\n")
+
+
+def test_a_new_database_is_told_once(run: Run, tmp_path: Path) -> None:
+    new = f"orchestrator: there was no database orchestrator.db in {tmp_path}: a new one was made\n"
+    there = "tenant {0} is there now; its first key: orchestrator key create --tenant {0} --role admin\n"
+    assert run("tenant", "create", "acme") == (0, there.format("acme") + new)
+    assert run("tenant", "create", "other") == (0, there.format("other"))
+
+
+# What is set in the environment, the settings file, options, and the words that a hint needs.
+HINTS: list[tuple[dict[str, str], str, tuple[str, ...], str]] = [
+    ({}, "", (), ""),
+    ({}, "port = 8081\n", (), ""),
+    ({}, 'database = "sqlite:///a b.db"\n', (), " --settings 's 1.toml'"),
+    ({"ORCHESTRATOR_DATABASE": "sqlite:///a.db"}, "", (), " --database sqlite:///a.db"),
+    ({"ORCHESTRATOR_DATABASE": "sqlite:///orchestrator.db"}, "", (), ""),
+    ({"ORCHESTRATOR_ISOLATION": "schema"}, "", (), " --isolation schema"),
+    (
+        {"ORCHESTRATOR_DATABASE": "sqlite:///b.db"},
+        'isolation = "schema"\n',
+        (),
+        " --settings 's 1.toml' --database sqlite:///b.db",
+    ),
+    (
+        {},
+        "",
+        ("--database", "sqlite:///c.db", "--isolation", "database"),
+        " --database sqlite:///c.db --isolation database",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", HINTS)
+@pytest.mark.parametrize("by_option", [True, False])
+def test_what_is_to_be_typed_next_means_the_same_database(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Any, by_option: bool
+) -> None:
+    environment, file, words, meant = case
+    (tmp_path / "s 1.toml").write_text(file)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if by_option:
+        words = (*words, "--settings", "s 1.toml")
+    else:
+        monkeypatch.setenv("ORCHESTRATOR_SETTINGS", "s 1.toml")
+    code, told = run("tenant", "create", "acme", *words)
+    assert (code, f"orchestrator key create --tenant acme --role admin{meant}\n" in told) == (0, True), told
+    hinted = run("key", "create", "--tenant", "no", *words)[1].strip().partition("database: orchestrator ")[2]
+    assert hinted == f"tenant create no{meant}"
+    # In another terminal nothing of this is set.
+    for name in (*environment, "ORCHESTRATOR_SETTINGS"):
+        monkeypatch.delenv(name, raising=False)
+    assert run(*shlex.split(f"key create --tenant acme{meant}"))[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -220,10 +274,10 @@ def free_port() -> int:
 class Server:
     """`orchestrator serve` in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: str) -> None:
         self.port = free_port()
         program = "import sys; from orchestrator_core.cli import main; sys.exit(main())"
-        words = [sys.executable, "-c", program, "serve", "--port", str(self.port)]
+        words = [sys.executable, "-c", program, "serve", "--port", str(self.port), *more]
         environment = {**os.environ, "ORCHESTRATOR_HEADER_TIMEOUT": "1", "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
             words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -247,11 +301,11 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Callable[[], Server]]:
+def server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     started: list[Server] = []
 
-    def start() -> Server:
-        made = Server(tmp_path)
+    def start(*more: str) -> Server:
+        made = Server(tmp_path, *more)
         started.append(made)
         made.wait()
         return made
@@ -292,6 +346,13 @@ def test_a_server_prints_its_first_key_once_and_keeps_its_data(server: Callable[
     told = second.end()
     assert "first key" not in told
     assert credential.partition(".")[2] not in told
+
+
+def test_a_server_says_how_others_mean_its_database(server: Callable[..., Server], tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('database = "sqlite:///other.db"\n')
+    told = server("--settings", "s.toml", "--isolation", "schema").end()
+    assert "  orchestrator tenant create acme --settings s.toml --isolation schema\n" in told
+    assert "  orchestrator key create --tenant acme --role admin --settings s.toml --isolation schema\n" in told
 
 
 def test_naming_the_commands_loads_no_server() -> None:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 import click
 
+from orchestrator_core.cli.text import complain
 from orchestrator_core.types import Json
 from orchestrator_server.errors import Invalid
-from orchestrator_server.settings import Settings, load_settings
+from orchestrator_server.settings import ENVIRONMENT, Settings, load_settings
 from orchestrator_server.sql import SqlStorage
+from orchestrator_server.sql.database import shown
 from orchestrator_server.sql.storage import check_url
 from orchestrator_server.storage import Storage
 
-__all__ = ["check_there", "is_there", "settings_of", "where", "with_storage"]
+__all__ = ["check_there", "is_there", "same_database", "settings_of", "where", "with_storage"]
 
 Made = TypeVar("Made")
 Command = Callable[..., Any]
+
+_SAYING_WHERE: Final = frozenset({f"{ENVIRONMENT}DATABASE", f"{ENVIRONMENT}ISOLATION"})
 
 
 def where(command: Command) -> Command:
@@ -42,6 +47,27 @@ def settings_of(options: Mapping[str, Any], **more: Json) -> Settings:
     return load_settings(os.environ, file=options["file"], options=given)
 
 
+def same_database(options: Mapping[str, Any], settings: Settings) -> str:
+    """The words by which another command means the same database, for hints: ``""`` where it does so without any.
+
+    In another terminal the variables that say it here may not be set.
+    """
+    usual = Settings()
+    words: list[str] = []
+    file = options["file"] or os.environ.get(f"{ENVIRONMENT}SETTINGS")
+    if file:
+        others = {name: value for name, value in os.environ.items() if name not in _SAYING_WHERE}
+        alone = load_settings(others, file=file)
+        if (alone.database, alone.isolation) != (usual.database, usual.isolation):
+            usual = alone
+            words += ["--settings", str(file)]
+    if settings.database != usual.database:
+        words += ["--database", shown(settings.database)]
+    if settings.isolation != usual.isolation:
+        words += ["--isolation", settings.isolation]
+    return "".join(f" {shlex.quote(word)}" for word in words)
+
+
 def check_there(database: str) -> None:
     """See to it that a file of SQLite is there: in a wrong folder, a new one would be empty, and nobody would know why.
 
@@ -49,9 +75,13 @@ def check_there(database: str) -> None:
         Invalid: It is not.
     """
     if not is_there(database):
-        file = Path(str(check_url(database).database))
-        where = "" if file.is_absolute() else f" in {Path.cwd()}"
-        raise Invalid(f"there is no database {file}{where}: go to the server's folder, or say --database")
+        raise Invalid(f"there is no database {_file_of(database)}: go to the server's folder, or say --database")
+
+
+def _file_of(database: str) -> str:
+    """The file of a database of SQLite, and where it is."""
+    file = Path(str(check_url(database).database))
+    return str(file) if file.is_absolute() else f"{file} in {Path.cwd()}"
 
 
 def is_there(database: str) -> bool:
@@ -63,13 +93,16 @@ def is_there(database: str) -> bool:
 def with_storage(
     options: Mapping[str, Any], work: Callable[[Storage, Settings], Awaitable[Made]], *, make: bool = False
 ) -> Made:
-    """Do something with the database, and close it. Only where it is to `make` one may a file not be there."""
+    """Do something with the database, and close it. Only where it is to `make` one may a file not be there; it is told then."""
     settings = settings_of(options)
     if not make:
         check_there(settings.database)
+    new = not is_there(settings.database)
 
     async def main() -> Made:
         storage = await SqlStorage.open(settings.database, isolation=settings.isolation)
+        if new:
+            complain(f"orchestrator: there was no database {_file_of(settings.database)}: a new one was made")
         try:
             return await work(storage, settings)
         finally:

@@ -12,7 +12,7 @@ from orchestrator_core.cli.text import Problem, say, say_json
 from orchestrator_core.codec import format_time, parse_duration
 from orchestrator_core.types import Json
 from orchestrator_server.auth import expiry, new_key
-from orchestrator_server.cli.database import where, with_storage
+from orchestrator_server.cli.database import same_database, where, with_storage
 from orchestrator_server.cli.output import as_json_option, show_rows
 from orchestrator_server.errors import NotFound
 from orchestrator_server.settings import Settings
@@ -70,9 +70,10 @@ def key_create(
     except ValueError as error:
         raise Problem(f"orchestrator key create: --expires: {error}") from None
 
-    async def work(storage: Storage, _: Settings) -> tuple[str, str]:
+    async def work(storage: Storage, settings: Settings) -> tuple[str, str]:
         if owner is not None and await storage.tenants.get(owner) is None:
-            raise NotFound(f"there is no tenant {owner!r} in this database: orchestrator tenant create {owner}")
+            meant = same_database(options, settings)
+            raise NotFound(f"there is no tenant {owner!r} in this database: orchestrator tenant create {owner}{meant}")
         now = await storage.now()
         made, credential = new_key(owner, role, name=name, now=now, expires_at=expiry(now, seconds))
         await storage.keys.create(made)

@@ -18,7 +18,7 @@ from orchestrator_server import logs
 from orchestrator_server.api.serving import listen, make_monitor, make_server
 from orchestrator_server.app import Parts, create_app, open_parts
 from orchestrator_server.auth import new_key
-from orchestrator_server.cli.database import check_there, settings_of, where
+from orchestrator_server.cli.database import check_there, same_database, settings_of, where
 from orchestrator_server.cli.output import fresh_line
 from orchestrator_server.key_files import key_ring_of
 from orchestrator_server.settings import Settings
@@ -56,7 +56,7 @@ def serve(*, no_worker: bool, no_scheduler: bool, **options: Any) -> None:
         say("The first key of the operator, shown this once:")
         say(f"  {first.credential}")
     if not first.tenants:
-        meant = f" --database {shown(settings.database)}" if options["database"] else ""
+        meant = same_database(options, settings)
         say("There is no tenant yet. Next, in another terminal, in this folder:")
         say(f"  orchestrator tenant create acme{meant}")
         say(f"  orchestrator key create --tenant acme --role admin{meant}")

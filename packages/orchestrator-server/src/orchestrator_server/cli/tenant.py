@@ -9,7 +9,7 @@ import click
 from orchestrator_core.cli.text import say, say_json
 from orchestrator_core.codec import format_time
 from orchestrator_core.types import Json
-from orchestrator_server.cli.database import where, with_storage
+from orchestrator_server.cli.database import same_database, where, with_storage
 from orchestrator_server.cli.output import as_json_option, show_rows
 from orchestrator_server.records import Limits, Tenant
 from orchestrator_server.settings import Settings
@@ -44,14 +44,15 @@ def tenant_create(
     """Make a tenant."""
     limits = Limits(running, queued, storage)
 
-    async def work(opened: Storage, _: Settings) -> Tenant:
-        return await opened.tenants.create(Tenant(tenant_id, name, limits))
+    async def work(opened: Storage, settings: Settings) -> tuple[Tenant, str]:
+        return await opened.tenants.create(Tenant(tenant_id, name, limits)), same_database(options, settings)
 
-    made = with_storage(options, work, make=True)
+    made, meant = with_storage(options, work, make=True)
     if as_json:
         say_json({"id": made.id, "name": made.name, "created_at": format_time(made.created_at)})
     else:
-        say(f"tenant {made.id} is there now; its first key: orchestrator key create --tenant {made.id} --role admin")
+        first = f"orchestrator key create --tenant {made.id} --role admin{meant}"
+        say(f"tenant {made.id} is there now; its first key: {first}")
 
 
 @tenant.command("list")
