@@ -256,7 +256,7 @@ def test_settings_that_are_wrong_are_one_line(run: Run, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text("ports = 1\n")
     assert run("tenant", "list", "--settings", "s.toml") == (
         2,
-        "orchestrator: settings: ports: is not known here: did you mean 'port'?\n",
+        "orchestrator: s.toml: ports: is not known here: did you mean 'port'?\n",
     )
     assert run("tenant", "list", "--database", "mysql://x/y")[0] == 2
 

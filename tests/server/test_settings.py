@@ -8,8 +8,9 @@ from pathlib import Path
 import attrs
 import pytest
 
+from orchestrator_core.types import Json
 from orchestrator_server.errors import Invalid
-from orchestrator_server.settings import Settings, load_settings
+from orchestrator_server.settings import JwtKeyFile, JwtSection, Settings, load_settings
 
 KEY = "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
@@ -43,6 +44,41 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, told: s
     with pytest.raises(Invalid) as caught:
         load_settings({}, file=file)
     assert told in str(caught.value)
+    assert str(caught.value).startswith(f"{file}: ")
+
+
+def test_where_a_wrong_value_was_said_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text('port = 99999\nlease = "x"\nisolation = "none"\n')
+
+    def told(environment: dict[str, str], **options: Json) -> str:
+        with pytest.raises(Invalid) as caught:
+            load_settings(environment, file=file, options=options)
+        return str(caught.value)
+
+    assert told({}).startswith(f"{file}: lease: ")
+    assert f"; {file}: isolation: must be one of" in told({}), "everything that is wrong at once"
+    environment = {"ORCHESTRATOR_LEASE": "5s", "ORCHESTRATOR_ISOLATION": "shared"}
+    assert told(environment) == f"{file}: port: must be 65535 or less"
+    assert told({**environment, "ORCHESTRATOR_PORT": "-2"}) == "ORCHESTRATOR_PORT: must be 0 or more"
+    assert told(environment, port=-1) == "settings: port: must be 0 or more"
+    high = {**environment, "ORCHESTRATOR_METRICS_PORT": "65536"}
+    assert told(high, port=1) == "ORCHESTRATOR_METRICS_PORT: must be 65535 or less"
+    assert told({"ORCHESTRATOR_PORT": "abc"}) == "ORCHESTRATOR_PORT: must be a whole number, not 'abc'"
+
+
+def test_a_key_file_that_is_wrong_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("k1:short\n")
+    with pytest.raises(Invalid, match="keys: the key 'k1' is not 32 bytes") as caught:
+        Settings(secret_key_file=str(file)).key_ring()
+    assert str(file) in str(caught.value)
+    with pytest.raises(Invalid, match=r"^secret_keys: "):
+        Settings(secret_keys="nothing").key_ring()
+    section = JwtSection("i", "a", (JwtKeyFile("s", "HS256", str(file)),))
+    with pytest.raises(Invalid, match="a shared secret is 32 bytes or more") as caught:
+        Settings(jwt=section).jwt_settings()
+    assert str(file) in str(caught.value)
 
 
 def test_a_file_or_a_value_that_cannot_be_read_is_named() -> None:

@@ -31,6 +31,15 @@ ENVIRONMENT: Final = "ORCHESTRATOR_"
 """What the names of environment variables begin with."""
 
 _LAST_PORT = 65535
+_LEAST: Final[Mapping[str, int]] = {
+    "port": 0,
+    "metrics_port": 0,
+    "body_limit": 1,
+    "connections": 1,
+    "for_each_limit": 1,
+    "concurrency": 1,
+    "lease": 1,
+}
 
 
 @attrs.frozen
@@ -132,7 +141,7 @@ class Settings:
             return None
         if not self.jwt.keys:
             raise Invalid("jwt.keys: give at least one key")
-        keys = tuple(JwtKey(key.id, key.algorithm, _text_of(key.file, "jwt.keys")) for key in self.jwt.keys)
+        keys = tuple(map(_jwt_key, self.jwt.keys))
         if len({key.id for key in keys}) < len(keys):
             raise Invalid("jwt.keys: two have the same id")
         return JwtSettings(self.jwt.issuer, self.jwt.audience, keys)
@@ -148,9 +157,9 @@ class Settings:
             Invalid: There are none, or the file cannot be read.
         """
         if self.secret_keys:
-            return load_keys(self.secret_keys)
+            return _keys_of(self.secret_keys, "secret_keys")
         if self.secret_key_file:
-            return load_keys(_text_of(self.secret_key_file, "secret_key_file"))
+            return _keys_in(self.secret_key_file)
         file = self._own_key_file()
         if file is None:
             raise Invalid(
@@ -159,7 +168,7 @@ class Settings:
             )
         if make and not file.exists():
             _write_private(file, new_key() + "\n")
-        return load_keys(_text_of(str(file), "secret_key_file"))
+        return _keys_in(str(file))
 
     def missing_key_file(self) -> Path | None:
         """The file that is to hold the key of an embedded database, where nothing else is said and it is not there."""
@@ -188,6 +197,25 @@ def _write_private(file: Path, text: str) -> None:
         os.fsync(out.fileno())
 
 
+def _keys_in(file: str) -> KeyRing:
+    return _keys_of(_text_of(file, "secret_key_file"), f"secret_key_file: {file}")
+
+
+def _keys_of(text: str, where: str) -> KeyRing:
+    try:
+        return load_keys(text)
+    except Invalid as error:
+        raise Invalid(f"{where}: {error}") from None
+
+
+def _jwt_key(key: JwtKeyFile) -> JwtKey:
+    text = _text_of(key.file, "jwt.keys")
+    try:
+        return JwtKey(key.id, key.algorithm, text)
+    except Invalid as error:
+        raise Invalid(f"jwt.keys: {key.file}: {str(error).removeprefix('jwt: ')}") from None
+
+
 def _text_of(file: str, what: str) -> str:
     try:
         return Path(file).read_text(encoding="utf-8").strip()
@@ -210,34 +238,51 @@ def load_settings(
         Invalid: Something is not known or has the wrong type: everything that is wrong, with the place where it was said.
     """
     given: dict[str, Json] = {}
+    said: dict[str, str] = {}  # where each was said that did not come from an option
     path = file if file is not None else environment.get(f"{ENVIRONMENT}SETTINGS")
     if path:
         given.update(_from_file(Path(path)))
+        said.update({name: f"{path}: {name}" for name in given})
     if _wants_traces(environment):
         given.setdefault("traces", True)
-    given.update(_from_environment(environment))
-    given.update({name: value for name, value in (options or {}).items() if value is not None})
+    found = _from_environment(environment)
+    given.update(found)
+    said.update({name: f"{ENVIRONMENT}{name.upper()}" for name in found})
+    chosen = {name: value for name, value in (options or {}).items() if value is not None}
+    given.update(chosen)
+    said.update({name: f"settings: {name}" for name in chosen})
     try:
         settings: Settings = make_converter().structure(given, Settings)
     except Exception as error:  # noqa: BLE001 - all faults are gathered
-        faults = [f"{fault.place.removeprefix('$.')}: {fault.message}" for fault in faults_of(error)]
-        raise Invalid("settings: " + "; ".join(faults)) from None
-    if settings.public_url and not _URL.fullmatch(settings.public_url):
-        raise Invalid("settings: public_url: write it like https://flows.example.com, or with a path behind it")
-    for name, least in (
-        ("port", 0),
-        ("metrics_port", 0),
-        ("body_limit", 1),
-        ("connections", 1),
-        ("for_each_limit", 1),
-        ("concurrency", 1),
-        ("lease", 1),
-    ):
-        if getattr(settings, name) < least:
-            raise Invalid(f"settings: {name}: must be {least} or more")
-    if settings.port > _LAST_PORT:
-        raise Invalid(f"settings: port: must be {_LAST_PORT} or less")
+        raise Invalid(
+            "; ".join(f"{_place(fault.place, said)}: {fault.message}" for fault in faults_of(error))
+        ) from None
+    _check_values(settings, said)
     return settings
+
+
+def _place(place: str, said: Mapping[str, str]) -> str:
+    """Where something was said: in which file, by which variable."""
+    within = place.removeprefix("$.")
+    name = re.split(r"[.\[]", within, maxsplit=1)[0]
+    return said.get(name, f"settings: {name}") + within.removeprefix(name)
+
+
+def _check_values(settings: Settings, said: Mapping[str, str]) -> None:
+    """Refuse what has the right type and cannot be meant.
+
+    Raises:
+        Invalid: It does.
+    """
+    if settings.public_url and not _URL.fullmatch(settings.public_url):
+        place = _place("public_url", said)
+        raise Invalid(f"{place}: write it like https://flows.example.com, or with a path behind it")
+    for name, least in _LEAST.items():
+        if getattr(settings, name) < least:
+            raise Invalid(f"{_place(name, said)}: must be {least} or more")
+    for name in ("port", "metrics_port"):
+        if getattr(settings, name) > _LAST_PORT:
+            raise Invalid(f"{_place(name, said)}: must be {_LAST_PORT} or less")
 
 
 def _wants_traces(environment: Mapping[str, str]) -> bool:
@@ -277,6 +322,8 @@ def _read(text: str, hint: Any) -> Json:
     if hint is Duration:
         return float(text) if text.replace(".", "", 1).isdigit() else parse_duration(text)
     if hint is int:
+        if not re.fullmatch(r"\s*[+-]?[0-9]+\s*", text):
+            raise ValueError(f"must be a whole number, not {text[:40]!r}")
         return int(text)
     if hint is bool:
         if text.lower() not in {"true", "false", "1", "0"}:
