@@ -261,6 +261,20 @@ def test_settings_that_are_wrong_are_one_line(run: Run, tmp_path: Path) -> None:
     assert run("tenant", "list", "--database", "mysql://x/y")[0] == 2
 
 
+@pytest.mark.parametrize("command", ["worker", "scheduler"])
+def test_a_port_for_watching_that_cannot_be_had_is_one_line_before_anything_begins(run: Run, command: str) -> None:
+    run("tenant", "create", "acme")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        code, told = run(command, "--metrics-port", port)
+    taken = f"orchestrator: 127.0.0.1:{port} is taken: choose another port with --metrics-port\n"
+    assert (code, told) == (2, taken)
+    too_high = "orchestrator: settings: metrics_port: must be 65535 or less\n"
+    assert run(command, "--metrics-port", "65536") == (2, too_high)
+
+
 # --- a process --------------------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from orchestrator_server.app import Parts, create_app, open_parts
 from orchestrator_server.auth import new_key
 from orchestrator_server.cli.database import check_there, same_database, settings_of, where
 from orchestrator_server.cli.output import fresh_line
+from orchestrator_server.errors import Unavailable
 from orchestrator_server.key_files import key_ring_of
 from orchestrator_server.settings import Settings
 from orchestrator_server.sql import SqlStorage
@@ -145,13 +146,15 @@ Runnable = tuple[Callable[[], Awaitable[None]], Callable[[], None]]
 def _run_parts(settings: Settings, choose: Callable[[Parts], Runnable]) -> None:
     check_there(settings.database)
     logs.configure(settings)
+    # As with `serve`: before anything begins.
+    sockets = _listen_for_monitor(settings)
 
     async def main() -> None:
         async with open_parts(settings) as parts, anyio.create_task_group() as group:
             run, stop = choose(parts)
             monitor = make_monitor(parts)
-            if settings.metrics_port:
-                group.start_soon(monitor.serve)
+            if sockets:
+                group.start_soon(monitor.serve, sockets)
 
             def end() -> None:
                 monitor.should_exit = True
@@ -164,8 +167,27 @@ def _run_parts(settings: Settings, choose: Callable[[Parts], Runnable]) -> None:
             await run()
             group.cancel_scope.cancel()
 
-    anyio.run(main)
+    try:
+        anyio.run(main)
+    finally:
+        for each in sockets:
+            each.close()
     _say_stopped()
+
+
+def _listen_for_monitor(settings: Settings) -> list[socket.socket]:
+    """The sockets on which a process without an API is watched; none where no port was said.
+
+    Raises:
+        Unavailable: The port is taken.
+    """
+    if not settings.metrics_port:
+        return []
+    try:
+        return listen(settings.host, settings.metrics_port)
+    except Unavailable as error:
+        what = str(error).rpartition(": ")[0]  # what follows speaks of the port of the API
+        raise Unavailable(f"{what}: choose another port with --metrics-port") from None
 
 
 async def _until_asked(stop: Callable[[], None], scope: Any) -> None:
