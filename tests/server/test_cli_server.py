@@ -176,6 +176,15 @@ def test_keys_are_made_shown_without_secret_and_revoked(run: Run) -> None:
     assert run("key", "create", "--operator", "--expires", "9999999d")[1].endswith("for 36525 days at most\n")
 
 
+def test_a_key_of_the_operator_may_do_everything_unless_said_otherwise(run: Run) -> None:
+    run("tenant", "create", "acme")
+    roles = [
+        json.loads(run("key", "create", *words, "--json")[1])["role"]
+        for words in (("--operator",), ("--operator", "--role", "viewer"), ("--tenant", "acme"))
+    ]
+    assert roles == ["admin", "viewer", "viewer"]
+
+
 @pytest.mark.usefixtures("database")
 def test_keys_are_for_the_tenant_of_the_environment_unless_said_otherwise(
     run: Run, monkeypatch: pytest.MonkeyPatch

@@ -55,7 +55,11 @@ def _of_whom(command: Command) -> Command:
 
 @key.command("create")
 @_of_whom
-@click.option("--role", type=_ROLES, default="viewer", show_default=True, help="What its holder may do.")
+@click.option(
+    "--role",
+    type=_ROLES,
+    help="What its holder may do. [default: viewer; with --operator admin, as the first key of a server]",
+)
 @click.option("--name", default="", help="For people.")
 @click.option("--expires", metavar="DURATION", help="How long it holds, as 90d. [default: until it is revoked]")
 @where
@@ -65,6 +69,7 @@ def key_create(
 ) -> None:
     """Make a key and print it: it is shown this once."""
     owner = _whose(tenant_id, operator)
+    role = role or ("viewer" if owner is not None else "admin")
     try:
         seconds = None if expires is None else float(parse_duration(expires))
     except ValueError as error:
