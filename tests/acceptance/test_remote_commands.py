@@ -137,7 +137,15 @@ def test_an_execution_is_cancelled(run: Run) -> None:
     assert json.loads(run("logs", first, "--json").stdout)["status"] == "cancelled"
     assert json.loads(run("cancel", second, "--json").stdout)["status"] == "cancelled"
     again = run("cancel", first)
-    assert (again.returncode, again.stderr) == (2, "orchestrator cancel: the execution has ended: it is cancelled\n")
+    assert (again.returncode, again.stderr) == (1, f"orchestrator cancel: {first} was cancelled before\n")
+    ended = json.loads(run("execute", "order-desk", "-i", '{"item": "bolt", "qty": 1}', "--json").stdout)[
+        "execution_id"
+    ]
+    for more in ((), ("--no-wait",), ("--path", "price")):
+        late = run("cancel", ended, *more)
+        assert (late.returncode, late.stderr) == (1, f"orchestrator cancel: {ended} had succeeded before\n")
+    told = run("cancel", ended, "--json")
+    assert (told.returncode, json.loads(told.stdout)["status"]) == (1, "succeeded")
     third = json.loads(run("execute", "patient-desk", "-i", LARGE, "--no-wait", "--json").stdout)["execution_id"]
     assert "the execution has no node with this path" in run("cancel", third, "--path", "nowhere").stderr
     fourth = run("execute", "patient-desk", "-i", LARGE, "--no-wait", "--quiet").stdout.strip()

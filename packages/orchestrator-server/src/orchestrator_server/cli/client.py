@@ -58,12 +58,14 @@ class Refused(Problem):
 
     Attributes:
         status: The HTTP status.
+        word: The error's stable code.
         faults: What is wrong with a document.
     """
 
-    def __init__(self, text: str, status: int, faults: tuple[Fault, ...] = ()) -> None:
+    def __init__(self, text: str, status: int, word: str, faults: tuple[Fault, ...] = ()) -> None:
         super().__init__(text)
         self.status = status
+        self.word = word
         self.faults = faults
 
 
@@ -309,7 +311,7 @@ class Client:
             Fault(str(fault.get("message")), str(fault.get("place", "$"))) for fault in data.get("faults") or ()
         )
         text = f"{self.access.command}: {one_line(data['message'])}" + (f"; {hint}" if hint else "")
-        raise Refused(text, response.status_code, faults)
+        raise Refused(text, response.status_code, str(data.get("code")), faults)
 
     def _look_at_clock(self, response: httpx.Response) -> None:
         try:
