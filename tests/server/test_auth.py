@@ -541,6 +541,8 @@ BAD: dict[str, Any] = {
     "jwk": lambda: token(header={"jwk": {"kty": "oct", "k": "AA"}}),
     "x5u": lambda: token(header={"x5u": "https://evil.example/cert"}),
     "x5c": lambda: token(header={"x5c": ["AA"]}),
+    "zip": lambda: token(header={"zip": "DEF"}),
+    "b64": lambda: forged({"alg": "HS256", "kid": "s1", "b64": True}, SHARED.encode()),
     "crit": lambda: token(header={"crit": ["odd"], "odd": 1}),
     "no exp": lambda: token(exp=None),
     "no aud": lambda: token(aud=None),
@@ -562,10 +564,39 @@ BAD: dict[str, Any] = {
 }
 
 
+WHY = {
+    "HS256 with the public key": "its alg is 'HS256', that of the key 'r1' is RS256",
+    "no kid among several": "its header has no kid",
+    "kid that walks": "there is no key with its kid '../../dev/null'",
+    "jku": "its header has jku",
+    "no tenant": "its tenant is missing",
+    "odd role": "its role is 'root', and none of viewer, operator, editor, admin",
+    "expired": "Signature has expired (ExpiredSignatureError)",
+    "other aud": "Audience doesn't match (InvalidAudienceError)",
+    "other iss": "Invalid issuer (InvalidIssuerError)",
+    "no exp": 'Token is missing the "exp" claim (MissingRequiredClaimError)',
+    "another key": "Signature verification failed (InvalidSignatureError)",
+}
+
+
 @pytest.mark.parametrize("name", BAD)
-async def test_a_bad_token_is_refused(name: str) -> None:
-    with pytest.raises(Unauthorized):
-        await judge(BAD[name]())
+async def test_a_bad_token_is_refused_and_only_the_log_says_why(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    bad = BAD[name]()
+    with caplog.at_level("INFO", "orchestrator_server.auth"), pytest.raises(Unauthorized) as caught:
+        await judge(bad)
+    (record,) = caplog.records
+    assert (record.levelname, record.name) == ("INFO", "orchestrator_server.auth")
+    reason = record.getMessage().removeprefix("a token was refused: ")
+    assert reason.startswith(WHY.get(name, ""))
+    assert reason not in str(caught.value)
+    assert not [part for part in bad.split(".") if len(part) > 3 and part in reason], "nothing of the token is shown"
+
+
+@pytest.mark.parametrize(
+    "header", [{"x5t": "AA"}, {"x5t#S256": "AA", "nonce": "n"}, {"typ": "at+jwt", "odd": {"a": 1}}]
+)
+async def test_what_a_header_says_beside_is_ignored(header: dict[str, Any]) -> None:
+    assert (await judge(token(header=header))).name == "jwt:ann"
 
 
 async def test_without_settings_no_token_holds() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -40,12 +41,14 @@ ROLES: Final[tuple[Role, ...]] = get_args(Role)
 """From the least to the most: a viewer reads; an operator runs, cancels and signals executions; an editor changes workflows,
 variables, secrets and schedules; an admin gives out keys."""
 
+_LOG = logging.getLogger(__name__)
 _LONGEST_LIFE = 36525 * 86400.0  # seconds; times far beyond it cannot be written
 _KEY_PREFIX = "key_"
 _LONGEST = 8192  # characters of a credential
 _KEPT = 10_000
-# What a token may say about itself. Everything else, above all where its key is to be had (`jku`, `jwk`, `x5u`), is refused.
-_JWT_HEADERS = frozenset({"alg", "kid", "typ", "cty"})
+# What changes how a token is to be read, or says where its key is to be had, is refused. What else a header holds is ignored, as
+# RFC 7515 says (4): the key and its algorithm are those of the settings, whatever it is.
+_REFUSED_HEADERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c", "zip"})
 _ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 _SYMMETRIC = ("HS256", "HS384", "HS512")
 # Compared with the hash of an unknown key, so that unknown and wrong take the same way.
@@ -209,8 +212,8 @@ def _token_principal(token: str, settings: JwtSettings) -> Principal:
     """
     try:
         header = jwt.get_unverified_header(token)
-        if not set(header) <= _JWT_HEADERS:
-            raise Unauthorized(_NOT_VALID)
+        if refused := sorted(_REFUSED_HEADERS & header.keys()):
+            raise _refused(f"its header has {', '.join(refused)}")
         key = _signing_key(header, settings.keys)
         claims = jwt.decode(
             token,
@@ -221,9 +224,18 @@ def _token_principal(token: str, settings: JwtSettings) -> Principal:
             leeway=settings.leeway,
             options={"require": ["exp", "iss", "aud"]},
         )
-    except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
-        raise Unauthorized(_NOT_VALID) from None
+    except jwt.PyJWTError as error:
+        raise _refused(f"{error} ({type(error).__name__})") from None
+    except (ValueError, TypeError, OverflowError) as error:
+        # Its text may repeat what the token holds.
+        raise _refused(f"it cannot be read ({type(error).__name__})") from None
     return _claimed(claims)
+
+
+def _refused(reason: str) -> Unauthorized:
+    """The error for a token. Why is only for the operator, who has to see to the settings or to whoever makes tokens."""
+    _LOG.info("a token was refused: %s", reason)
+    return Unauthorized(_NOT_VALID)
 
 
 def _signing_key(header: Mapping[str, object], keys: Sequence[JwtKey]) -> JwtKey:
@@ -234,11 +246,17 @@ def _signing_key(header: Mapping[str, object], keys: Sequence[JwtKey]) -> JwtKey
     else:
         matching = [key for key in keys if key.id == wanted]
         if len(matching) != 1:
-            raise Unauthorized(_NOT_VALID)
+            raise _refused(
+                "its header has no kid" if wanted is None else f"there is no key with its kid {_short(wanted)}"
+            )
         found = matching[0]
     if header.get("alg") != found.algorithm:
-        raise Unauthorized(_NOT_VALID)
+        raise _refused(f"its alg is {_short(header.get('alg'))}, that of the key {found.id!r} is {found.algorithm}")
     return found
+
+
+def _short(value: object) -> str:
+    return repr(value)[:80]
 
 
 def _claimed(claims: Mapping[str, object]) -> Principal:
@@ -247,12 +265,14 @@ def _claimed(claims: Mapping[str, object]) -> Principal:
     try:
         tenants = frozenset(check_id(item) for item in named if isinstance(item, str))
     except Invalid:
-        raise Unauthorized(_NOT_VALID) from None
-    if len(tenants) < len(named):
-        raise Unauthorized(_NOT_VALID)
+        raise _refused("its tenant is no id, or a list with something else than ids") from None
+    if not tenants or len(tenants) < len(named):
+        raise _refused("its tenant is missing, or no id and no list of different ids")
     found = _role(role)
-    if not tenants or found is None or not isinstance(subject, str):
-        raise Unauthorized(_NOT_VALID)
+    if found is None:
+        raise _refused(f"its role is {_short(role)}, and none of {', '.join(ROLES)}")
+    if not isinstance(subject, str):
+        raise _refused("its sub is no text")
     return Principal(f"jwt:{subject[:128]}", found, tenants)
 
 
@@ -305,7 +325,7 @@ class Authenticator:
         if credential.startswith(_KEY_PREFIX):
             return await self._key_principal(credential)
         if self._jwt is None:
-            raise Unauthorized(_NOT_VALID)
+            raise _refused("no tokens are accepted: `jwt` is not set")
         return _token_principal(credential, self._jwt)
 
     def forget(self, key_id: str) -> None:
