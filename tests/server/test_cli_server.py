@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -59,6 +60,14 @@ def test_tenants_are_made_listed_and_deleted(run: Run) -> None:
     assert [row["id"] for row in json.loads(run("tenant", "list", "--json")[1])] == ["acme"]
     assert run("tenant", "delete", "acme", "--yes") == (0, "tenant acme is gone\n")
     assert run("tenant", "list") == (0, "there are no tenants\n")
+
+
+def test_a_tenant_is_not_deleted_where_nobody_can_be_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("tenant", "create", "acme")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    told = "orchestrator tenant delete: there is nobody to ask: say --yes to delete acme\n"
+    assert run("tenant", "delete", "acme") == (2, told)
+    assert run("tenant", "delete", "acme", "--yes")[0] == 0
 
 
 def test_a_new_database_is_told_once(run: Run, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
-from orchestrator_core.cli.text import say, say_json
+from orchestrator_core.cli.text import Problem, is_terminal, say, say_json
 from orchestrator_core.codec import format_time
 from orchestrator_core.types import Json
 from orchestrator_server.cli.database import same_database, where, with_storage
@@ -74,11 +75,13 @@ def tenant_list(*, as_json: bool, **options: Any) -> None:
 
 @tenant.command("delete")
 @click.argument("tenant_id", metavar="ID")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
 @where
 def tenant_delete(*, tenant_id: str, yes: bool, **options: Any) -> None:
     """Delete a tenant and everything it has: workflows, executions, secrets, keys."""
     if not yes:
+        if not is_terminal(sys.stdin):
+            raise Problem(f"orchestrator tenant delete: there is nobody to ask: say --yes to delete {tenant_id}")
         click.confirm(f"delete tenant {tenant_id} and everything it has?", abort=True)
 
     async def work(storage: Storage, _: Settings) -> None:
