@@ -81,6 +81,20 @@ def test_what_is_wrong_with_a_file_is_told_with_its_line(run: Run, served: Serve
     assert run("deploy", "nowhere.yaml").stderr == "nowhere.yaml: there is no such file\n"
 
 
+def test_everything_that_is_wrong_is_told_at_once_as_by_validate(run: Run, served: Served) -> None:
+    wrong = (
+        ORDERS.replace("type: if", "type: iff").replace("target: price}", "target: prize}").replace("for: 2", "fro: 2")
+    )
+    (served.folder / "wrong.yaml").write_text(wrong)
+    wanted = run("validate", "wrong.yaml").stdout
+    assert wanted.count("\n") == 3
+    assert run("deploy", "wrong.yaml").stderr == wanted
+    away = run("deploy", "wrong.yaml", "--url", "http://127.0.0.1:9").stderr
+    assert away, "what is seen without a server is told without one"
+    assert set(away.splitlines()) < set(wanted.splitlines())
+    assert json.loads(run("deploy", "orders.yaml", "--json").stdout)["version"] > 0
+
+
 def test_executing_shows_lines_and_says_by_its_exit_code_how_it_ended(run: Run) -> None:
     done = run("execute", "order-desk", "--input", '{"item": "bolt", "qty": 40}')
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,7 @@ from orchestrator_core.events import Event
 from orchestrator_core.journal import event_from_json
 from orchestrator_core.types import Json
 
-__all__ = ["Access", "Client", "Refused", "check_id", "of_server", "with_client"]
+__all__ = ["Access", "Client", "Refused", "check_id", "is_id", "of_server", "with_client"]
 
 Made = TypeVar("Made")
 Command = Callable[..., Any]
@@ -123,13 +123,18 @@ def access_of(command: str, options: Mapping[str, Any]) -> Access:
     return Access(command, url.rstrip("/").removesuffix(_PREFIX), key, tenant)
 
 
+def is_id(value: str) -> bool:
+    """Whether a text has the shape of an id."""
+    return _ID.fullmatch(value) is not None
+
+
 def check_id(command: str, what: str, value: str) -> None:
     """Refuse what is no id before anybody is asked.
 
     Raises:
         Problem: It is none; of a file it is said what takes files.
     """
-    if _ID.fullmatch(value) is None:
+    if not is_id(value):
         hint = "" if "." not in value and "/" not in value else ": a file is saved first, by `orchestrator deploy FILE`"
         raise Problem(
             f"{command}: {what}: {one_line(value, 80)!r} is no id (letters, digits, _ and -, 64 at most){hint}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 import click
 
 from orchestrator_core import Workflow
-from orchestrator_core.cli.documents import load_for
-from orchestrator_core.cli.text import say, say_json
-from orchestrator_server.cli.client import Client, Refused, of_server, with_client
+from orchestrator_core.cli.documents import Loaded, load
+from orchestrator_core.cli.text import Problem, say, say_json
+from orchestrator_core.document import with_lines
+from orchestrator_server.cli.client import Client, Refused, is_id, of_server, with_client
 from orchestrator_server.cli.output import as_json_option
 
 __all__ = ["deploy"]
@@ -28,30 +30,45 @@ def deploy(*, file: str, draft: bool, as_json: bool, **options: Any) -> None:
 
     Its webhooks and schedules live from then on; executions that run already go on with their version.
     """
-    loaded, workflow = load_for(file)
+    loaded = load(file)
+    document = loaded.value
+    if not isinstance(document, dict):
+        raise loaded.problem()
+    known = str(document.get("id", ""))
     query = {"activate": "false"} if draft else {}
 
     async def work(client: Client) -> tuple[dict[str, Any], str]:
         hooks = f"{client.access.url}/hooks/{client.access.tenant}"
-        try:
-            return await client.call("PUT", f"/workflows/{workflow.id}", loaded.value, query=query), hooks
-        except Refused as error:
-            if error.status != 404:
-                raise
-        return await client.call("POST", "/workflows", loaded.value, query=query), hooks
+        if is_id(known):
+            try:
+                return await client.call("PUT", f"/workflows/{known}", document, query=query), hooks
+            except Refused as error:
+                if error.status != 404:
+                    raise
+        return await client.call("POST", "/workflows", document, query=query), hooks
 
     try:
         saved, hooks = with_client(_COMMAND, options, work)
-    except Refused as error:
-        raise (loaded.problem(error.faults) if error.faults else error) from None
+    except Problem as error:
+        raise _told(loaded, error) from None
     if as_json:
         say_json(saved)
         return
     state = "is active" if saved["active"] == saved["version"] else "is saved as a draft"
-    say(f"{workflow.id}: version {saved['version']} {state}")
-    if not draft:
-        for line in _triggers(workflow, hooks):
+    say(f"{saved['id']}: version {saved['version']} {state}")
+    if not draft and loaded.workflow is not None:
+        for line in _triggers(loaded.workflow, hooks):
             say(f"  {line}")
+
+
+def _told(loaded: Loaded, error: Problem) -> Problem:
+    """What the server says of a file; what was found here, where it says nothing of the file: that is wrong in any case."""
+    found = error.faults if isinstance(error, Refused) else ()
+    if not found:
+        return loaded.problem() if loaded.faults else error
+    return attrs.evolve(loaded, faults=()).problem(
+        sorted(with_lines(found, loaded.lines), key=lambda fault: fault.line or 0)
+    )
 
 
 def _triggers(workflow: Workflow, hooks: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from orchestrator_core.cli.text import Problem, is_terminal, say, say_json
+from orchestrator_core.cli.text import Problem, say, say_json
 from orchestrator_core.codec import format_time
 from orchestrator_core.types import Json
 from orchestrator_server.cli.database import same_database, where, with_storage
@@ -80,7 +80,7 @@ def tenant_list(*, as_json: bool, **options: Any) -> None:
 def tenant_delete(*, tenant_id: str, yes: bool, **options: Any) -> None:
     """Delete a tenant and everything it has: workflows, executions, secrets, keys."""
     if not yes:
-        if not is_terminal(sys.stdin):
+        if not sys.stdin.isatty():
             raise Problem(f"orchestrator tenant delete: there is nobody to ask: say --yes to delete {tenant_id}")
         click.confirm(f"delete tenant {tenant_id} and everything it has?", abort=True)
 
