@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from orchestrator_core import cli
+
 pytest.importorskip("orchestrator_nodes_std")
 pty = pytest.importorskip("pty")
 
@@ -336,3 +338,12 @@ def test_a_payload_that_the_locale_cannot_read(tmp_path, given):
         assert (ran.returncode, ran.stdout) == (2, b"")
         assert ran.stderr.startswith(b"--input: not JSON: Unterminated string")
         assert b"surrogate" not in ran.stderr
+
+
+def test_an_interrupt_while_the_command_line_is_loaded_is_a_line(monkeypatch, capsys):
+    def load(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator_core.cli.importlib.import_module", load)
+    assert cli.main(["version"]) == 130
+    assert capsys.readouterr().err == "orchestrator: interrupted\n"

@@ -25,6 +25,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 succeeded, 1 the execution failed, 2 bad usage or a bad document, 130 interrupted.
     """
+    try:
+        code = _run(arguments)
+    except KeyboardInterrupt:  # before there is somebody who explains it
+        sys.stderr.write("orchestrator: interrupted\n")
+        code = 130
+    if code >= 128 and arguments is None:
+        # A thread that runs a node's function cannot be stopped; a person who interrupts does not wait for it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     missing = [name for module, name in _NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
         sys.stderr.write(
@@ -33,9 +47,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     code: int = importlib.import_module("orchestrator_core.cli.app").main(arguments)
-    if code >= 128 and arguments is None:
-        # A thread that runs a node's function cannot be stopped; a person who interrupts does not wait for it.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
     return code
