@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Found", "constants", "find_codes"]
+__all__ = ["Found", "constants", "find_answers", "find_codes"]
 
 # What carries a code as its first argument, and not as the keyword `code`.
 _FIRST = frozenset({"Failure", "SandboxError"})
@@ -39,6 +39,18 @@ def find_codes(files: Iterable[Path]) -> list[Found]:
             for match in _JAVASCRIPT.finditer(texts[file])
         ]
     return codes
+
+
+def find_answers(files: Iterable[Path]) -> Mapping[str, set[int]]:
+    """Every literal code that these modules of the API answer with, and the statuses that it has."""
+    found: dict[str, set[int]] = {}
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Problem":
+                match node.args:
+                    case [ast.Constant(value=int() as status), ast.Constant(value=str() as code), *_]:
+                        found.setdefault(code, set()).add(status)
+    return found
 
 
 def constants(trees: Iterable[ast.Module]) -> Mapping[str, str]:

@@ -14,24 +14,29 @@ import attrs
 import click
 
 import orchestrator_nodes_std
+from docs._tools.codes import find_answers
 from orchestrator_core import (
     DocumentError,
     Duration,
     Engine,
     Expression,
+    Fault,
     NodeType,
     OrchestratorError,
+    PluginError,
     errors,
     hookspecs,
 )
 from orchestrator_core.cli.app import make_cli
 from orchestrator_core.codec import dump_json, wire_name
 from orchestrator_core.yaml_text import dump_yaml
+from orchestrator_server import api, auth, sealing
 from orchestrator_server import errors as server_errors
-from orchestrator_server import sealing
+from orchestrator_server.api.problems import problem_of
 from orchestrator_server.cli import COMMANDS, Later
 
 __all__ = [
+    "answers",
     "command_page",
     "commands",
     "error_page",
@@ -45,6 +50,7 @@ __all__ = [
     "read_codes",
 ]
 
+_API: Final = Path(api.__file__ or "").parent
 _ROLE: Final = re.compile(r":\w+:`~?([^`]+)`")
 
 
@@ -321,9 +327,23 @@ def _command(context: click.Context) -> list[str]:
 
 
 def read_codes() -> Mapping[str, Mapping[str, Mapping[str, str]]]:
-    """What is written about the codes: ``errors`` are those of exceptions, ``failures`` those of attempts and nodes."""
+    """What is written about the codes: ``errors`` of exceptions, ``failures`` of attempts and nodes, ``answers`` of the API."""
     text = (Path(__file__).parent / "codes.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
+
+
+def answers() -> Mapping[str, set[int]]:
+    """The codes of the API's answers, each with its statuses: those that it gives itself, and those of errors it passes on."""
+    found = {code: {*statuses} for code, statuses in find_answers(sorted(_API.glob("*.py"))).items()}
+    # What answers before there is an API, and what `/ready` passes on.
+    found |= {"not_running": {503}, server_errors.SchemaVersion.code: {503}}
+    for module in (errors, server_errors, auth):
+        for kind in vars(module).values():
+            if inspect.isclass(kind) and issubclass(kind, OrchestratorError) and kind is not PluginError:
+                problem = problem_of(kind([Fault("x")]) if issubclass(kind, DocumentError) else kind("x"))
+                if problem is not None:
+                    found.setdefault(problem.code, set()).add(int(problem.status))
+    return found
 
 
 def error_page() -> str:
@@ -363,6 +383,19 @@ def error_page() -> str:
     ]
     for code, entry in codes["failures"].items():
         lines.append(f"| `{code}` | {_cell(entry['what'])} | {_cell(entry['retry'])} |")
+    lines += [
+        "",
+        "## Answers of the API",
+        "",
+        "What `code` of an answer that is an error may be: `{message, code, request_id}`, and `faults` or `execution_id` where there are such.",
+        "",
+        "| code | status | what it says |",
+        "|---|---|---|",
+    ]
+    given = answers()
+    for code, entry in codes["answers"].items():
+        statuses = ", ".join(map(str, sorted(given[code])))
+        lines.append(f"| `{code}` | {statuses} | {_cell(entry['what'])} |")
     return "\n".join([*lines, ""])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sys
@@ -176,6 +177,26 @@ def test_every_error_code_is_documented_and_no_other():
     unknown = {code: where for code, where in found.items() if code not in written}
     assert not unknown, f"write about these in docs/_tools/codes.toml: {unknown}"
     assert not written - set(found), f"nothing gives these codes: {written - set(found)}"
+
+
+def test_every_code_of_an_answer_is_documented_and_no_other():
+    given, written = set(reference.answers()), set(reference.read_codes()["answers"])
+    assert not given - written, f"write about these in docs/_tools/codes.toml, as answers: {given - written}"
+    assert not written - given, f"nothing answers with these codes: {written - given}"
+    table = text("reference/errors.md").partition("## Answers of the API")[2]
+    for code, statuses in reference.answers().items():
+        assert f"| `{code}` | {', '.join(map(str, sorted(statuses)))} |" in table
+
+
+def test_no_code_of_an_answer_is_computed():
+    """Those of the library's errors are, in two places: `reference.answers` asks for them."""
+    computed = []
+    for file in sorted((ROOT / "packages/orchestrator-server/src/orchestrator_server/api").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Name("Problem"), args=[_, code, *_]) if not isinstance(code, ast.Constant):
+                    computed.append((file.name, ast.unparse(code)))
+    assert set(computed) == {("problems.py", "error.code"), ("system.py", "error.code")}
 
 
 def test_every_error_class_is_documented():
