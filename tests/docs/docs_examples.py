@@ -9,7 +9,7 @@ A document has one namespace and one working directory. What a fenced block mean
   runs in this process, ``python``, ``pytest``, ``curl``, ``cat`` and ``ls`` in another. A command that fails must be
   followed by ``$ echo $?``. Commands that install or set up something are not run. ``orchestrator serve`` is another
   process, on a free port instead of 8080, and stays until a block begins with ``^C``, or the page ends. What is set with
-  ``export`` holds until then too.
+  ``export`` holds until then too, and may stand in commands as ``$NAME``.
 * ``yaml``: a workflow, a list of nodes, or a case of the law: checked with the node types at hand; a case is also run, on
   the machine and through the engine, and what it expects compared. ``# name.yaml`` on the first line saves it.
 * ``javascript`` and ``toml``: parsed.
@@ -308,9 +308,14 @@ def _interrupt(server: subprocess.Popen[str]) -> str:
 
 def _export(command: str, state: State) -> tuple[int, str]:
     """``export A=b C=$(orchestrator …)``."""
-    words = shlex.split(re.sub(r"\$\((.*?)\)", lambda match: _run(match[1], state)[1].strip(), command))
+    words = _words(re.sub(r"\$\((.*?)\)", lambda match: _run(match[1], state)[1].strip(), command))
     os.environ |= dict(word.split("=", 1) for word in words[1:])
     return 0, ""
+
+
+def _words(command: str) -> list[str]:
+    """The words of a command, with the variables that stand in them."""
+    return [os.path.expandvars(word) for word in shlex.split(command)]
 
 
 def _run(command: str, state: State) -> tuple[int, str]:
@@ -324,7 +329,7 @@ def _run(command: str, state: State) -> tuple[int, str]:
 def _run_here(command: str, state: State) -> tuple[int, str]:
     if command.startswith("export "):
         return _export(command, state)
-    words = shlex.split(command)
+    words = _words(command)
     if words[:2] == ["orchestrator", "serve"]:
         return _serve(words[1:], state)
     if words[0] == "orchestrator":

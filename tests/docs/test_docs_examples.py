@@ -58,6 +58,19 @@ def test_the_examples_of_a_page(page, tmp_path):
     assert not found or elsewhere or state.found > state.left_out, f"{page} shows examples and executes none"
 
 
+@pytest.mark.parametrize(("name", "program"), [("server.md", "shop.py"), ("approvals.md", "decide.py")])
+def test_programs_of_a_server_begin_in_an_empty_folder_and_again(name, program, tmp_path):
+    found = {
+        fence.body.partition("\n")[0]: fence.body for fence in fences((ROOT / "docs/how-to" / name).read_text("utf-8"))
+    }
+    (shown,) = [body for line, body in found.items() if line == f"$ python {program}"]
+    page = tmp_path / "page.md"
+    block = f"```console\n{shown}```\n\n"
+    page.write_text(f"```python\n{found[f'# {program}']}```\n\n{block}{block}", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    run_page(page, tmp_path / "empty")
+
+
 DOCTESTED = [module for module in MODULES if ">>> " in module.read_text(encoding="utf-8")]
 
 

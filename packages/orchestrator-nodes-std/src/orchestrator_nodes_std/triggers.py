@@ -228,7 +228,8 @@ class WebhookConfig:
     respond: Literal["immediately", "last", "node"] = setting(
         default="immediately",
         description="When the sender is answered: `immediately` with the execution's id; `last`: with the output when "
-        "the execution has ended; `node`: by a `respond` node.",
+        "the execution has ended (with its id at once where that has to wait longer, for a time or a signal); "
+        "`node`: by a `respond` node.",
     )
     response: WebhookResponse = setting(
         factory=WebhookResponse, description="The status and headers of the answer, unless a `respond` node makes it."
