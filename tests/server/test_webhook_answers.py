@@ -75,6 +75,18 @@ async def test_what_takes_too_long_is_answered_with_its_id(api: Api, respond: st
     assert (await api.get(f"/executions/{execution_id}"))["workflow"] == "w"
 
 
+@pytest.mark.parametrize("config", [{"signal": "go"}, {"for": 60}])
+async def test_nobody_waits_for_what_has_to_wait_longer_itself(tmp_path: Path, config: dict[str, Any]) -> None:
+    storage = await make_storage("sqlite", tmp_path)
+    async with running(storage, wait=60.0) as patient:
+        later = {"id": "later", "type": "wait", "config": config}
+        await patient.post("/workflows", document(hook(respond="last"), later))
+        with anyio.fail_after(10):
+            assert (await send(patient, json={"n": 1})).status_code == 202
+            assert (await patient.post("/executions/w/execute", {}, status=202))["status"] == "waiting"
+    await storage.aclose()
+
+
 async def test_a_wait_of_a_child_is_a_wait(api: Api) -> None:
     """Answered at once, however short the wait; lists and bodies call it waiting, the parent's too."""
     brief = {"id": "brief", "type": "wait", "config": {"for": 0.2}}
