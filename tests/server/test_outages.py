@@ -195,6 +195,26 @@ async def test_leases_are_back_within_ten_seconds_when_asked_to_end(command: str
             assert row.wake_at <= now
 
 
+@pytest.mark.parametrize("command", ["serve", "worker"])
+async def test_code_that_runs_keeps_no_process_from_ending(command: str, tmp_path: Path) -> None:
+    """A supervisor would kill it. What it worked on is free, and begins again elsewhere."""
+    async with house(tmp_path, lease=60.0) as place:
+        code = {"id": "c", "type": "code", "config": {"source": "for (;;) {}", "timeout": 60}, "timeout": 120}
+        await save(place.store, document(node("go", "manual"), code, name="endless"))
+        process = await (place.serve() if command == "serve" else place.work())
+        (name,) = await accept(place, "endless", 1)
+        await until(lambda: place.held_by(process))
+        await anyio.sleep(0.5)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        await until(lambda: process.poll() is not None)
+        assert time.monotonic() - began < 10.0 + BUSY
+        assert process.returncode == 0, place.said()
+        row = await place.store.executions.get(name)
+        assert row is not None
+        assert (row.status, row.worker, row.claims) == ("running", None, 0), place.said()
+
+
 async def _execute(http, workflow: str) -> None:
     with contextlib.suppress(Exception):
         await http.post(f"/executions/{workflow}/execute", json={"payload": {}})

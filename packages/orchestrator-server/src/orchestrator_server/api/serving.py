@@ -219,15 +219,27 @@ def listen(host: str, port: int) -> list[socket.socket]:
     return bound
 
 
-def make_server(app: App, settings: Settings, *, ready: Callable[[], None] = lambda: None) -> Server:
+def make_server(
+    app: App,
+    settings: Settings,
+    *,
+    ready: Callable[[], None] = lambda: None,
+    ending: Callable[[], None] = lambda: None,
+) -> Server:
     """A server for the application, which :meth:`uvicorn.Server.run` runs until it is asked to end.
 
     Args:
         app: The application.
         settings: How long requests may take, and how many there may be.
         ready: Called once, when requests are answered.
+        ending: Called once, when it was asked to end.
     """
-    return Server(_config(app, settings, settings.port, lifespan="on"), app.drain, ready)
+
+    def drain() -> None:
+        ending()
+        app.drain()
+
+    return Server(_config(app, settings, settings.port, lifespan="on"), drain, ready)
 
 
 def make_monitor(parts: Parts) -> Server:
