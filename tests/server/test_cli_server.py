@@ -279,6 +279,24 @@ def test_settings_that_are_wrong_are_one_line(run: Run, tmp_path: Path) -> None:
     assert run("tenant", "list", "--database", "mysql://x/y")[0] == 2
 
 
+@pytest.mark.parametrize(
+    "words", [("serve", "--port", "0"), ("worker",), ("tenant", "list"), ("tenant", "create", "b")]
+)
+def test_what_cannot_be_written_is_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    run("tenant", "create", "acme")
+    file, folder = Path("orchestrator.db"), tmp_path
+    for locked, told in (
+        (file, f"the database, orchestrator.db in {tmp_path}, cannot be written by this user"),
+        (folder, f"the folder of the database, {tmp_path}, cannot be written by this user"),
+    ):
+        # Whoever runs the tests may be allowed everything.
+        monkeypatch.setattr(os, "access", lambda path, mode, locked=locked: Path(path) != locked)
+        rest = "see to its permissions, or say --database"
+        assert run(*words) == (2, f"orchestrator: {told}: {rest}\n")
+
+
 @pytest.mark.parametrize("command", ["worker", "scheduler"])
 def test_a_port_for_watching_that_cannot_be_had_is_one_line_before_anything_begins(run: Run, command: str) -> None:
     run("tenant", "create", "acme")

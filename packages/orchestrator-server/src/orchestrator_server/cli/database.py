@@ -20,7 +20,7 @@ from orchestrator_server.sql.database import shown
 from orchestrator_server.sql.storage import check_url
 from orchestrator_server.storage import Storage
 
-__all__ = ["check_there", "is_there", "same_database", "settings_of", "where", "with_storage"]
+__all__ = ["check_there", "check_writable", "is_there", "same_database", "settings_of", "where", "with_storage"]
 
 Made = TypeVar("Made")
 Command = Callable[..., Any]
@@ -84,6 +84,22 @@ def _file_of(database: str) -> str:
     return str(file) if file.is_absolute() else f"{file} in {Path.cwd()}"
 
 
+def check_writable(database: str) -> None:
+    """See to it that a file of SQLite can be written, and its folder: its log stands beside it.
+
+    Raises:
+        Invalid: It cannot be.
+    """
+    address = check_url(database)
+    if address.get_backend_name() != "sqlite":
+        return
+    file = Path(str(address.database))
+    for what, path in (("the database", file), ("the folder of the database", file.absolute().parent)):
+        if path.exists() and not os.access(path, os.W_OK):
+            shown = _file_of(database) if path is file else path
+            raise Invalid(f"{what}, {shown}, cannot be written by this user: see to its permissions, or say --database")
+
+
 def is_there(database: str) -> bool:
     """Whether the file of a database of SQLite is there; of another nobody knows before it is asked."""
     address = check_url(database)
@@ -97,6 +113,7 @@ def with_storage(
     settings = settings_of(options)
     if not make:
         check_there(settings.database)
+    check_writable(settings.database)
     new = not is_there(settings.database)
 
     async def main() -> Made:

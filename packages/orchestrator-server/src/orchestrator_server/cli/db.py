@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from orchestrator_core.cli.text import say, say_json
-from orchestrator_server.cli.database import check_there, is_there, settings_of, where
+from orchestrator_server.cli.database import check_there, check_writable, is_there, settings_of, where
 from orchestrator_server.cli.output import as_json_option
 from orchestrator_server.sql import migrations
 from orchestrator_server.sql.backup import backup
@@ -26,6 +26,7 @@ def db() -> None:
 def db_upgrade(*, as_json: bool, **options: Any) -> None:
     """Bring the database to the schema of this version. A database without one is given it."""
     settings = settings_of(options)
+    check_writable(settings.database)
     before = migrations.current(settings.database)
     migrations.upgrade(settings.database)
     now = migrations.current(settings.database)

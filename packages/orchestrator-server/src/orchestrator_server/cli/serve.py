@@ -21,7 +21,7 @@ from orchestrator_server import logs
 from orchestrator_server.api.serving import listen, make_monitor, make_server
 from orchestrator_server.app import Parts, create_app, open_parts
 from orchestrator_server.auth import new_key
-from orchestrator_server.cli.database import check_there, same_database, settings_of, where
+from orchestrator_server.cli.database import check_there, check_writable, same_database, settings_of, where
 from orchestrator_server.cli.output import fresh_line
 from orchestrator_server.errors import Unavailable
 from orchestrator_server.key_files import key_ring_of
@@ -48,6 +48,7 @@ def serve(*, no_worker: bool, no_scheduler: bool, **options: Any) -> None:
     that encrypts secrets. At the first start an operator's API key is made and printed, once.
     """
     settings = settings_of(options, host=options["host"], port=options["port"])
+    check_writable(settings.database)
     logs.configure(settings)
     # Before anything is made: who forgot that a server runs already shall not find a second database.
     sockets = listen(settings.host, settings.port)
@@ -179,6 +180,7 @@ Runnable = tuple[Callable[[], Awaitable[None]], Callable[[], None]]
 
 def _run_parts(settings: Settings, choose: Callable[[Parts], Runnable]) -> None:
     check_there(settings.database)
+    check_writable(settings.database)
     logs.configure(settings)
     # As with `serve`: before anything begins.
     sockets = _listen_for_monitor(settings)
