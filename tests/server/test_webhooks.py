@@ -305,6 +305,21 @@ async def test_a_signature_cannot_be_replayed_with_another_key(api: Api) -> None
     assert len(await executions(api)) == 1
 
 
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_a_signature_is_known_when_its_execution_is_forgotten(api: Api, keyed: bool) -> None:
+    await api.call("PUT", "/secrets/hook", {"value": "shared-key"})
+    more = {"idempotency": {"header": "X-Delivery"}} if keyed else {}
+    await api.post("/workflows", document(hook(signature=SIGNATURE, respond="last", **more)))
+    headers = signed(b"{}")
+    first = await send(api, content=b"{}", headers={**headers, "X-Delivery": "a"})
+    assert first.status_code == 200
+    (row,) = await executions(api)
+    store = await api.storage.store("acme")
+    assert await store.executions.delete(row["execution_id"])
+    assert (await send(api, content=b"{}", headers={**headers, "X-Delivery": "b"})).status_code == 401
+    assert await executions(api) == []
+
+
 async def test_a_signature_counts_once_whatever_it_comes_to(api: Api) -> None:
     """It says nothing of the method, nor of the path."""
     await api.call("PUT", "/secrets/hook", {"value": "shared-key"})

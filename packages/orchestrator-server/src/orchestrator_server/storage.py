@@ -502,6 +502,17 @@ class Webhooks(Protocol):
         """All of them, by path and method."""
         ...
 
+    async def came(self, signature: str) -> str | None:
+        """With which key a signature came, where that was noted and its time is not over."""
+        ...
+
+    async def note(self, signature: str, key: str, seconds: float) -> str:
+        """Note for some seconds that a signature came, and with which key. Returns the key with which it came first.
+
+        It is kept whatever becomes of the execution that it started.
+        """
+        ...
+
 
 class BlobStore(Protocol):
     """Bytes by reference. It is the core's :class:`~orchestrator_core.Blobs` and a little more."""

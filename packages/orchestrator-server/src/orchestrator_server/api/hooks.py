@@ -12,7 +12,6 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-import anyio
 import attrs
 from starlette.requests import Request
 from starlette.responses import Response
@@ -40,7 +39,6 @@ _log = logging.getLogger("orchestrator.webhooks")
 _NOTHING = Problem(404, "not_found", "there is no webhook under this path")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _MOST_PARTS = 64
-_MOST_SEEN = 100_000
 # A tenant's answer is shown by browsers at this server's address: it must not act there.
 _SAFE_HEADERS = {
     "Content-Security-Policy": "sandbox",
@@ -87,13 +85,12 @@ async def call_webhook(call: Call) -> Response:
     stored: str | None = None
     if key is not None:
         stored = stored_key("hook", f"{scope} {await life_of(store, workflow.id)}", key)
-    replayed = False
+    once = None
     if signed is not None:
-        signature, seconds = signed
         # It says nothing of the method or the path: it counts once, whichever webhook it comes to.
-        _check_replay(services, f"{store.tenant} {signature}", key, seconds)
+        await _check_replay(services, store, signed[0], key, signed[1])
         if stored is None:
-            stored, replayed = stored_key("signature", "", signature), True
+            stored, once = stored_key("signature", "", signed[0]), signed
     handle = await services.worker.execute(
         store.tenant,
         workflow,
@@ -105,7 +102,10 @@ async def call_webhook(call: Call) -> Response:
     call.told.execution = handle.id
     if handle.created.new:
         services.metrics.accepted("webhook")
-    elif replayed:
+        if once is not None:
+            # Its execution knows it as long as it is kept, and may be forgotten before the time of the signature is over.
+            await store.webhooks.note(once[0], "", once[1])
+    elif once is not None:
         services.metrics.refused("replay")
         raise _unauthorized()
     return await answer_of(services, store, config, handle)
@@ -198,21 +198,19 @@ def _unauthorized() -> Problem:
     return Problem(401, "unauthorized", "this request is not let in: its credential or signature does not hold")
 
 
-def _check_replay(services: Services, signature: str, key: str | None, seconds: float) -> None:
+async def _check_replay(
+    services: Services, store: TenantStore, signature: str, key: str | None, seconds: float
+) -> None:
     """A signature that covers its time comes once; with an idempotency key, the same delivery may come again.
 
-    Without a key the database sees to it. With one it keeps only the key: that the signature comes with no other one is
-    remembered here.
+    Raises:
+        Problem: It has come before.
     """
     if key is None:
-        return
-    now = anyio.current_time()
-    seen = services.replays
-    if len(seen) >= _MOST_SEEN:
-        for old in [name for name, (until, _) in seen.items() if until < now] or [next(iter(seen))]:
-            del seen[old]
-    until, known = seen.setdefault(signature, (now + seconds, key))
-    if until >= now and known != key:
+        came = await store.webhooks.came(signature) is not None
+    else:
+        came = await store.webhooks.note(signature, key, seconds) != key
+    if came:
         services.metrics.refused("replay")
         raise _unauthorized()
 

@@ -76,9 +76,6 @@ class Services:
     document: Mapping[str, Json] = attrs.field(factory=dict)  # OpenAPI
     requests: Iterator[int] = attrs.field(factory=itertools.count)
     process: str = attrs.field(factory=lambda: secrets.token_hex(5))  # what the ids of its requests begin with
-    replays: dict[str, tuple[float, str]] = attrs.field(
-        factory=dict
-    )  # signatures of webhooks: until when, for which key
 
     @property
     def patience(self) -> float:

@@ -251,6 +251,16 @@ class Webhooks(Part):
     async def list(self) -> Sequence[Webhook]:
         return sorted(self._bound.data.webhooks.values(), key=lambda hook: (hook.path, hook.method))
 
+    async def came(self, signature: str) -> str | None:
+        key, until = self._bound.data.signatures.get(signature, (None, 0.0))
+        return key if until > self._bound.now() else None
+
+    async def note(self, signature: str, key: str, seconds: float) -> str:
+        noted, now = self._bound.data.signatures, self._bound.now()
+        for old in [name for name, (_, until) in noted.items() if until <= now]:
+            del noted[old]
+        return noted.setdefault(signature, (key, now + seconds))[0]
+
 
 class BlobStore(Part):
     """See :class:`~orchestrator_server.storage.BlobStore`."""

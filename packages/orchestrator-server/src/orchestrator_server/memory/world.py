@@ -51,6 +51,7 @@ class Data:
     schedules: dict[str, Schedule] = attrs.field(factory=dict)
     slots: dict[tuple[str, float], Slot] = attrs.field(factory=dict)
     webhooks: dict[tuple[str, str], Webhook] = attrs.field(factory=dict)
+    signatures: dict[str, tuple[str, float]] = attrs.field(factory=dict)  # -> key, until when
     blobs: dict[str, tuple[Blob, bytes]] = attrs.field(factory=dict)
 
 

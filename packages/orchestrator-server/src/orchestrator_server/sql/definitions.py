@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ from orchestrator_server.records import (
 from orchestrator_server.sql import statements
 from orchestrator_server.sql.bound import Bound
 from orchestrator_server.sql.statements import database_time, insert
-from orchestrator_server.sql.tables import schedules, slots, versions, webhooks, workflows
+from orchestrator_server.sql.tables import now, schedules, signatures, slots, versions, webhooks, workflows
 
 __all__ = ["Schedules", "Webhooks", "Workflows"]
 
@@ -382,6 +383,29 @@ class Webhooks:
         mine = sa.select(webhooks).where(webhooks.c.tenant == self._bound.tenant)
         wanted = mine.order_by(webhooks.c.path, webhooks.c.method)
         return await self._bound.read(lambda connection: [_webhook(row) for row in connection.execute(wanted)])
+
+    async def came(self, signature: str) -> str | None:
+        wanted = sa.select(signatures.c.key).where(*self._signature(signature), signatures.c.until > now())
+        return await self._bound.read(lambda connection: connection.execute(wanted).scalar_one_or_none())
+
+    async def note(self, signature: str, key: str, seconds: float) -> str:
+        tenant, this = self._bound.tenant, self._signature(signature)
+        old = sa.delete(signatures).where(signatures.c.tenant == tenant, signatures.c.until <= now())
+        values = {"tenant": tenant, "digest": _digest(signature), "key": key, "until": now() + seconds}
+
+        def work(connection: Connection) -> str:
+            connection.execute(old)
+            connection.execute(insert(connection, signatures).values(values).on_conflict_do_nothing())
+            return str(connection.execute(sa.select(signatures.c.key).where(*this)).scalar_one())
+
+        return await self._bound.write(work)
+
+    def _signature(self, signature: str) -> tuple[Any, Any]:
+        return signatures.c.tenant == self._bound.tenant, signatures.c.digest == _digest(signature)
+
+
+def _digest(signature: str) -> str:
+    return hashlib.sha256(signature.encode()).hexdigest()
 
 
 def _webhook(row: Any) -> Webhook:

@@ -48,6 +48,7 @@ __all__ = [
     "properties",
     "schedules",
     "secrets",
+    "signatures",
     "slots",
     "tenants",
     "variables",
@@ -371,8 +372,19 @@ idempotency = Table(
     Index(None, "tenant", "execution"),
 )
 
+signatures = Table(
+    "signatures",
+    metadata,
+    _tenant(),
+    Column("digest", _bytewise(64), primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("until", _time(), nullable=False),
+    Index(None, "tenant", "until"),
+)
+
 # In the order in which they can be emptied: what refers to something stands before it.
 TENANT_TABLES: tuple[Table, ...] = (
+    signatures,
     idempotency,
     inbox,
     payload_uses,

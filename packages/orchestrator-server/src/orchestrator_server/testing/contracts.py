@@ -444,6 +444,22 @@ async def blobs_are_their_bytes(h: Harness) -> None:
     assert await blobs.info(reference) is None
 
 
+async def a_signature_is_noted_for_a_while(h: Harness) -> None:
+    """The first key that it came with is known until its time is over, to its tenant."""
+    store, other = await h.tenant(), await h.tenant("other")
+    webhooks = store.webhooks
+    assert await webhooks.came("a") is None
+    assert await webhooks.note("a", "first", 3600.0) == "first"
+    assert await webhooks.note("a", "second", 3600.0) == "first"
+    assert await webhooks.note("A", "second", 0.5) == "second", "another one"
+    assert [await webhooks.came("a"), await webhooks.came("A")] == ["first", "second"]
+    assert await other.webhooks.came("a") is None
+    assert await other.webhooks.note("a", "theirs", 3600.0) == "theirs"
+    await h.sleep(0.6)
+    assert [await webhooks.came("a"), await webhooks.came("A")] == ["first", None]
+    assert await webhooks.note("A", "third", 3600.0) == "third"
+
+
 async def fill(store: TenantStore, mark: str) -> None:
     """Put something into every part of a tenant, all under the same ids, told apart by ``mark``."""
     schedule = Schedule("nightly", "w", "nightly", {"mark": mark}, next_at=5.0)
@@ -453,6 +469,7 @@ async def fill(store: TenantStore, mark: str) -> None:
     await store.schedules.fire("nightly", 5.0, None, next_at=None, state={"mark": mark})
     await store.secrets.put(Secret("token", 1, mark, mark.encode()))
     await store.variables.put(Variable("mark", mark))
+    await store.webhooks.note("signed", mark, 3600.0)
     await store.blobs.put(mark.encode())
     large = mark + "x" * 300_000
     event = start("exe_a", payload={"mark": mark, "large": large})
@@ -481,6 +498,7 @@ async def read(store: TenantStore) -> list[Any]:
         schedule and (schedule.spec, schedule.state),
         [slot.at for slot in await store.schedules.slots("nightly")],
         secret and (secret.key_id, secret.ciphertext),
+        await store.webhooks.came("signed"),
         await store.blobs.get(blob) if mark else None,
         journal,
         [message.payload for message in await store.inbox.messages("exe_a")],
@@ -601,6 +619,7 @@ CONTRACTS: tuple[Contract, ...] = (
     saving_makes_versions,
     workflows_are_listed_by_id,
     triggers_live_for_the_active_version,
+    a_signature_is_noted_for_a_while,
     saving_keeps_the_place_of_schedules,
     deleted_workflows_keep_their_versions,
     secrets_are_guarded_by_their_version,
