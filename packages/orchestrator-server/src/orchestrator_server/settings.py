@@ -23,7 +23,7 @@ from orchestrator_server.auth import JwtKey, JwtSettings
 from orchestrator_server.errors import Invalid
 from orchestrator_server.sealing import KeyRing, load_keys, new_key
 
-__all__ = ["ENVIRONMENT", "Settings", "load_settings"]
+__all__ = ["ENVIRONMENT", "Settings", "load_settings", "read_file"]
 
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?")
 
@@ -241,7 +241,7 @@ def load_settings(
     said: dict[str, str] = {}  # where each was said that did not come from an option
     path = file if file is not None else environment.get(f"{ENVIRONMENT}SETTINGS")
     if path:
-        given.update(_from_file(Path(path)))
+        given.update(read_file(Path(path)))
         said.update({name: f"{path}: {name}" for name in given})
     if _wants_traces(environment):
         given.setdefault("traces", True)
@@ -294,7 +294,12 @@ def _wants_traces(environment: Mapping[str, str]) -> bool:
     return exporter == "otlp" or any(environment.get(name) for name in places)
 
 
-def _from_file(path: Path) -> dict[str, Json]:
+def read_file(path: Path) -> dict[str, Json]:
+    """What a settings file says, as it stands there.
+
+    Raises:
+        Invalid: It cannot be read.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import click
@@ -14,7 +14,7 @@ import click
 from orchestrator_core.cli.text import complain
 from orchestrator_core.types import Json
 from orchestrator_server.errors import Invalid
-from orchestrator_server.settings import ENVIRONMENT, Settings, load_settings
+from orchestrator_server.settings import ENVIRONMENT, Settings, load_settings, read_file
 from orchestrator_server.sql import SqlStorage
 from orchestrator_server.sql.database import shown
 from orchestrator_server.sql.storage import check_url
@@ -24,8 +24,6 @@ __all__ = ["check_there", "check_writable", "is_there", "same_database", "settin
 
 Made = TypeVar("Made")
 Command = Callable[..., Any]
-
-_SAYING_WHERE: Final = frozenset({f"{ENVIRONMENT}DATABASE", f"{ENVIRONMENT}ISOLATION"})
 
 
 def where(command: Command) -> Command:
@@ -52,18 +50,17 @@ def same_database(options: Mapping[str, Any], settings: Settings) -> str:
 
     In another terminal the variables that say it here may not be set.
     """
-    usual = Settings()
+    usual: dict[str, Json] = {"database": Settings().database, "isolation": Settings().isolation}
     words: list[str] = []
     file = options["file"] or os.environ.get(f"{ENVIRONMENT}SETTINGS")
     if file:
-        others = {name: value for name, value in os.environ.items() if name not in _SAYING_WHERE}
-        alone = load_settings(others, file=file)
-        if (alone.database, alone.isolation) != (usual.database, usual.isolation):
-            usual = alone
+        alone = {name: value for name, value in read_file(Path(file)).items() if name in usual}
+        if not alone.items() <= usual.items():
+            usual |= alone
             words += ["--settings", str(file)]
-    if settings.database != usual.database:
+    if settings.database != usual["database"]:
         words += ["--database", shown(settings.database)]
-    if settings.isolation != usual.isolation:
+    if settings.isolation != usual["isolation"]:
         words += ["--isolation", settings.isolation]
     return "".join(f" {shlex.quote(word)}" for word in words)
 
