@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator_core.cli import app
+from orchestrator_server.cli import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[2] / "packages" / "orchestrator-server" / "src" / "orchestrator_server"
 FILES = {
     ".".join(["orchestrator_server", *file.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__"): file
@@ -56,3 +59,7 @@ def test_modules_and_functions_keep_their_measure(name: str):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or 0) - node.lineno
             assert length <= 60, f"{node.name} has {length} lines"
+
+
+def test_the_command_line_without_a_server_knows_what_a_server_would_bring():
+    assert COMMANDS.keys() == app._SERVER

@@ -33,7 +33,9 @@ _OWN = {
     "doctor": "doctor",
     "version": "doctor",
 }
-_SERVER = frozenset({"serve", "worker", "scheduler", "db", "tenant", "key", "secret", "deploy", "execute", "logs"})
+_SERVER = frozenset(
+    {"serve", "worker", "scheduler", "db", "tenant", "key", "secret", "deploy", "execute", "cancel", "revive", "logs"}
+)
 
 
 class Commands(click.Group):
