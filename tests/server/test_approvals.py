@@ -415,7 +415,7 @@ def test_the_address_is_the_public_one_or_the_servers_own() -> None:
     assert load_settings({"ORCHESTRATOR_HOST": "::1", "ORCHESTRATOR_PORT": "80"}).address == "http://[::1]:80"
     assert load_settings({"ORCHESTRATOR_PUBLIC_URL": "https://a.example/x/"}).address == "https://a.example/x"
     for bad in ("a.example", "ftp://a.example", "https://a.example/?q", "https://a.example/#x", "https://u@a.example"):
-        with pytest.raises(Invalid, match="public_url"):
+        with pytest.raises(Invalid, match="ORCHESTRATOR_PUBLIC_URL"):
             load_settings({"ORCHESTRATOR_PUBLIC_URL": bad})
 
 
