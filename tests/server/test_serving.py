@@ -35,7 +35,9 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture
 async def server() -> AsyncIterator[uvicorn.Server]:
-    config = uvicorn.Config(app, http=patient(60.0), ws="none", lifespan="off", log_config=None, timeout_keep_alive=1)
+    config = uvicorn.Config(
+        app, http=patient(60.0, 20), ws="none", lifespan="off", log_config=None, timeout_keep_alive=1
+    )
     made = uvicorn.Server(config)
     made.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     sockets = listen("127.0.0.1", 0)
@@ -140,3 +142,27 @@ async def test_who_does_not_read_is_given_up(server: Any, monkeypatch: pytest.Mo
             assert got.endswith(BIG)
             while server.server_state.connections:
                 await anyio.sleep(0.05)
+
+
+async def test_too_many_connections_are_told_so(server: Any) -> None:
+    request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with contextlib.AsyncExitStack() as stack:
+        with anyio.fail_after(LONG):
+            for _ in range(19):
+                reader, writer = await stack.enter_async_context(connected(server))
+                writer.write(request)
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            async with connected(server) as (reader, writer):
+                writer.write(request)
+                answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "unavailable"
+            while len(server.server_state.connections) > 19:
+                await anyio.sleep(0.01)
+        with anyio.fail_after(LONG):
+            await stack.aclose()
+            while server.server_state.connections:
+                await anyio.sleep(0.01)
+            async with connected(server) as (reader, writer):
+                writer.write(request)
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")

@@ -37,12 +37,15 @@ _LONGEST_HEAD = 65_536  # bytes
 
 
 _BASE: Any = AutoHTTPProtocol
+# Whether it tells what is complete; h11 does not, and has a limit for heads of its own.
+_TELLS = hasattr(_BASE, "on_body")
 
 
 class _Patient(_BASE):  # type: ignore[misc]  # uvicorn chooses its class at run time
     """Closes a connection that sends its head too slowly or without end, or that does not read its answer."""
 
     seconds = 10.0  # for a head
+    most = 1000  # connections at one time
     _head: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
     _loose = 0  # bytes since a head, a part of a body or a request was complete
@@ -59,14 +62,15 @@ class _Patient(_BASE):  # type: ignore[misc]  # uvicorn chooses its class at run
             self._head_came()
         elif self.cycle is None or self.cycle.response_complete:
             self._wait_for_head()
-        # h11 has a limit of its own, and does not tell of what is complete.
-        if self._loose > _LONGEST_HEAD and hasattr(_BASE, "on_body") and not self.transport.is_closing():
+        if _TELLS and self._loose > _LONGEST_HEAD and not self.transport.is_closing():
             self._refuse(
                 431, "too_large", f"the head of a request, or what follows its body, may have {_LONGEST_HEAD} bytes"
             )
 
     def on_headers_complete(self) -> None:
         self._loose = 0
+        crowded = max(len(self.connections), len(self.tasks)) >= self.most
+        self.app = _crowded if crowded else self.config.loaded_app
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -131,13 +135,29 @@ class _Patient(_BASE):  # type: ignore[misc]  # uvicorn chooses its class at run
         self._wait_for_reader()
 
 
-def patient(seconds: float) -> type[asyncio.Protocol]:
+async def _crowded(_: Any, __: Any, send: Any) -> None:
+    """The application where there are too many connections."""
+    message = "there are too many connections: ask again in a moment"
+    body = dump_json({"message": message, "code": "unavailable"}).encode()
+    headers = {
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "retry-after": "1",
+        "connection": "close",
+    }
+    told = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": 503, "headers": told})
+    await send({"type": "http.response.body", "body": body})
+
+
+def patient(seconds: float, most: int) -> type[asyncio.Protocol]:
     """A protocol of uvicorn that gives up connections which hold it up: in time, and in bytes that lead to nothing.
 
     Args:
         seconds: How long a head may take, from the connection or its first byte on.
+        most: How many connections there may be; further ones are answered with 503.
     """
-    return type("Patient", (_Patient,), {"seconds": seconds})
+    return type("Patient", (_Patient,), {"seconds": seconds, "most": most})
 
 
 class Server(uvicorn.Server):
@@ -262,13 +282,13 @@ def _config(app: Any, settings: Settings, port: int, *, lifespan: Literal["on", 
         app,
         host=settings.host,
         port=port,
-        http=patient(settings.header_timeout),
+        http=patient(settings.header_timeout, settings.connections),
         ws="none",
         lifespan=lifespan,
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=settings.connections,
+        limit_concurrency=None if _TELLS else settings.connections,
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=_GRACE,
     )
