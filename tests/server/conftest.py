@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import warnings
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from orchestrator_server import logs
 from orchestrator_server.memory import MemoryStorage
 from orchestrator_server.records import Tenant
 from orchestrator_server.sql import SqlStorage, migrations
@@ -159,3 +161,16 @@ async def storage(place: Place) -> AsyncIterator[Storage]:
         await emptied(opened, keep=RESIDENTS)
     yield opened
     await opened.aclose()
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Whatever is configured meanwhile: what was configured before comes back."""
+    root = logging.getLogger()
+    handlers, level = [*root.handlers], root.level
+    own = {name: logging.getLogger(name).level for name in logs._OWN}
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in own.items():
+        logging.getLogger(name).setLevel(before)

@@ -26,7 +26,9 @@ Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, logging_as_before: None
+) -> Run:
     """Runs a command in an empty folder; gives its exit code and what it printed."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("ORCHESTRATOR_")]:

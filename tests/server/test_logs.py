@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,11 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture
-def out() -> Iterator[io.StringIO]:
-    """Everything that is logged at debug level, as JSON; what was configured before comes back."""
-    root = logging.getLogger()
-    handlers, level = [*root.handlers], root.level
-    own = {name: logging.getLogger(name).level for name in logs._OWN}
+def out(logging_as_before: None) -> io.StringIO:
+    """Everything that is logged at debug level, as JSON."""
     stream = io.StringIO()
     logs.configure(Settings(log_level="debug"), stream)
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, before in own.items():
-        logging.getLogger(name).setLevel(before)
+    return stream
 
 
 def records(out: io.StringIO) -> list[dict[str, Any]]:
