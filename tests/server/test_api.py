@@ -257,6 +257,45 @@ async def test_what_is_in_quarantine_goes_on_when_it_is_revived(api: Api, monkey
     assert (await api.call("POST", f"{path}/revive")).status_code == 409
 
 
+async def test_nothing_is_left_for_a_child_that_nobody_drives(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told so, and not that it will be seen to."""
+    monkeypatch.setattr("orchestrator_server.worker._LONGEST", 0.02)
+    await api.post("/workflows", WAITS)
+    await api.post(
+        "/workflows", document({"id": "c", "type": "workflow", "config": {"workflow": "waits"}}, name="outer")
+    )
+    started = await api.post("/executions/outer/execute", headers={"Prefer": "respond-async"}, status=202)
+    root = started["execution_id"]
+    store = await api.storage.store("acme")
+    with anyio.fail_after(30):
+        while (row := await store.executions.get(root)) is None or row.worker is not None:
+            await anyio.sleep(0.02)
+    (child,) = (await api.get("/executions?workflow=waits"))["executions"]
+
+    async def crash(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no worker survives this")
+
+    path = f"/executions/{child['execution_id']}"
+    with monkeypatch.context() as broken:
+        broken.setattr(Realms, "for_execution", crash)
+        await api.post(f"{path}/signals/go", {"path": "ask"}, status=202)
+        await until(api, f"/executions/{root}", "failed")
+    for left, body in (("cancel", {}), ("signals/go", {"path": "ask"})):
+        answer = await api.call("POST", f"{path}/{left}", body)
+        assert (answer.status_code, answer.json()["code"]) == (409, "ended")
+        assert answer.json()["message"] == "what drives the execution has ended: it is failed"
+
+
+async def test_a_document_may_be_larger_than_a_request(storage: Storage) -> None:
+    async with running(storage, wait=30.0, body_limit=1000, document_limit=20_000) as api:
+        await api.post("/workflows", document(setting("a", text="x" * 5000)))
+        large = await api.call("POST", "/executions/w/execute", {"payload": "x" * 5000})
+        assert (large.status_code, large.json()["code"]) == (413, "too_large")
+        assert "1000 bytes" in large.json()["message"]
+        too_large = await api.call("PUT", "/workflows/w", document(setting("a", text="x" * 30_000)))
+        assert too_large.status_code == 413
+
+
 async def until(api: Api, path: str, status: str) -> Any:
     with anyio.fail_after(30):
         while (body := await api.get(path))["status"] != status:

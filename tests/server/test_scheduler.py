@@ -314,10 +314,16 @@ FAILS = document(node("go", "manual"), node("f", "fail", message="no luck"), nam
 ALARM = document(node("go", "manual"), node("s", "set", values={"got": "{{ payload }}"}), name="alarm")
 
 
-async def test_a_failure_starts_the_error_workflow_once(storage: Storage) -> None:
+async def alarmed(storage: Storage) -> TenantStore:
+    """A tenant whose workflow ``fails`` does, and whose error workflow is ``alarm``."""
     store = await tenant(storage, error_workflow="alarm")
     await save(store, FAILS)
     await save(store, ALARM)
+    return store
+
+
+async def test_a_failure_starts_the_error_workflow_once(storage: Storage) -> None:
+    store = await alarmed(storage)
     async with room(storage) as here:
         handle = await here.worker.execute("ann", "fails")
         await handle.wait(LONG)
@@ -358,16 +364,24 @@ async def _nothing(*_: Any) -> None:
     pass
 
 
-async def test_the_sweep_finds_what_a_dead_worker_left(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = await tenant(storage, error_workflow="alarm")
-    await save(store, FAILS)
-    await save(store, ALARM)
+@pytest.mark.parametrize("ago", [0, 80_000])
+async def test_the_sweep_finds_what_a_dead_worker_left(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, ago: int
+) -> None:
+    """The first one looks back a day: nobody knows for how long no scheduler ran."""
+    store = await alarmed(storage)
     async with room(storage) as here:
         monkeypatch.setattr(here.worker, "_tell_of_failure", _nothing)
         handle = await here.worker.execute("ann", "fails")
         await handle.wait(LONG)
         await until(lambda: here.worker.holds == 0)
         assert await store.executions.get(error_execution_id(handle.id)) is None
+        real = storage.now
+
+        async def later() -> float:
+            return await real() + ago
+
+        monkeypatch.setattr(storage, "now", later)
         scheduler = Scheduler(storage, here.realms, tick=0.05)
         async with anyio.create_task_group() as group:
             group.start_soon(scheduler.run)
@@ -376,9 +390,7 @@ async def test_the_sweep_finds_what_a_dead_worker_left(storage: Storage, monkeyp
 
 
 async def test_what_a_revived_execution_fails_with_is_told_too(storage: Storage) -> None:
-    store = await tenant(storage, error_workflow="alarm")
-    await save(store, FAILS)
-    await save(store, ALARM)
+    store = await alarmed(storage)
     name = new_execution_id()
     event = ExecutionStarted(time.time(), name, start="go", workflow="fails", version=1)
     await store.executions.create(NewExecution(event))
@@ -401,28 +413,6 @@ async def test_what_a_revived_execution_fails_with_is_told_too(storage: Storage)
         scheduler = Scheduler(storage, here.realms)
         await scheduler._errors.sweep(600)
         assert await told() == ["failed", "poisoned"]
-
-
-async def test_the_first_sweep_looks_back_a_day(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody knows for how long no scheduler ran."""
-    store = await tenant(storage, error_workflow="alarm")
-    await save(store, ALARM)
-    await save(store, FAILS)
-    async with room(storage) as here:
-        monkeypatch.setattr(here.worker, "_tell_of_failure", _nothing)
-        handle = await here.worker.execute("ann", "fails")
-        await handle.wait(LONG)
-        real = storage.now
-
-        async def later() -> float:
-            return await real() + 80_000
-
-        monkeypatch.setattr(storage, "now", later)
-        scheduler = Scheduler(storage, here.realms, tick=0.05)
-        async with anyio.create_task_group() as group:
-            group.start_soon(scheduler.run)
-            assert await ended(store, error_execution_id(handle.id)) == "succeeded"
-            scheduler.stop()
 
 
 async def test_a_clock_that_is_set_back_stops_no_schedule(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from orchestrator_core.codec import dump_json
 from orchestrator_server.api.dispatch import make_router
+from orchestrator_server.api.problems import ErrorBody
 from orchestrator_server.api.routes import ROUTES
 from orchestrator_server.app import App, Parts, make_services
 from orchestrator_server.errors import Unavailable
@@ -127,7 +128,7 @@ class _Patient(_BASE):  # type: ignore[misc]  # uvicorn chooses its class at run
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         """Answer what is no request, and close."""
-        body = dump_json({"message": message, "code": code}).encode()
+        body = _error(code, message)
         phrase = HTTPStatus(status).phrase
         head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
@@ -135,10 +136,13 @@ class _Patient(_BASE):  # type: ignore[misc]  # uvicorn chooses its class at run
         self._wait_for_reader()
 
 
+def _error(code: str, message: str) -> bytes:
+    return dump_json(ErrorBody(message, code).to_json()).encode()
+
+
 async def _crowded(_: Any, __: Any, send: Any) -> None:
     """The application where there are too many connections."""
-    message = "there are too many connections: ask again in a moment"
-    body = dump_json({"message": message, "code": "unavailable"}).encode()
+    body = _error("unavailable", "there are too many connections: ask again in a moment")
     headers = {
         "content-type": "application/json",
         "content-length": str(len(body)),

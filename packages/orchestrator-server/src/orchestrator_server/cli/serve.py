@@ -104,11 +104,9 @@ def _in_time() -> Iterator[Callable[[], None]]:
 
     timer = threading.Timer(_LONGEST_END, end)
     timer.daemon = True
-    begun = threading.Event()
 
     def begin() -> None:
-        if not begun.is_set():
-            begun.set()
+        if not timer.is_alive():
             timer.start()
 
     try:
