@@ -17,7 +17,7 @@ from orchestrator_core.types import Json
 from orchestrator_server.errors import Exists, Invalid, NotFound
 from orchestrator_server.realms import Realms, TenantSettings
 from orchestrator_server.records import ExecutionQuery, NewExecution
-from orchestrator_server.storage import Storage
+from orchestrator_server.storage import Storage, every_tenant
 
 __all__ = ["ErrorWorkflows", "error_execution_id"]
 
@@ -85,16 +85,13 @@ class ErrorWorkflows:
         """
         since = await self._storage.now() - window
         looked = 0
-        after = ""
-        while tenants := await self._storage.tenants.list(after=after):
-            for tenant in tenants:
-                try:
-                    settings = TenantSettings.of(tenant.settings)
-                    if settings.error_workflow is not None or settings.error_workflows:
-                        looked += await self._sweep(tenant.id, since)
-                except (Invalid, NotFound) as fault:  # bad settings, or it was deleted meanwhile
-                    _LOG.warning("error workflows of a tenant: %s", fault, extra={"tenant": tenant.id})
-            after = tenants[-1].id
+        async for tenant in every_tenant(self._storage):
+            try:
+                settings = TenantSettings.of(tenant.settings)
+                if settings.error_workflow is not None or settings.error_workflows:
+                    looked += await self._sweep(tenant.id, since)
+            except (Invalid, NotFound) as fault:  # bad settings, or it was deleted meanwhile
+                _LOG.warning("error workflows of a tenant: %s", fault, extra={"tenant": tenant.id})
         return looked
 
     async def _sweep(self, tenant: str, since: float) -> int:

@@ -6,14 +6,12 @@ would know why.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from orchestrator_server.errors import Invalid
 from orchestrator_server.sealing import KeyRing
 from orchestrator_server.settings import Settings
 from orchestrator_server.sql import SqlStorage
-from orchestrator_server.sql.storage import check_url
-from orchestrator_server.storage import Storage
+from orchestrator_server.sql.storage import check_url, is_there
+from orchestrator_server.storage import every_tenant
 
 __all__ = ["key_ring_of"]
 
@@ -27,7 +25,7 @@ async def key_ring_of(settings: Settings) -> KeyRing:
     """
     check_url(settings.database)  # before a key is made for it
     missing = settings.missing_key_file()
-    if missing is not None and _is_there(settings) and await _holds_secrets(settings):
+    if missing is not None and is_there(settings.database) and await _holds_secrets(settings):
         raise Invalid(
             f"secret_keys: the key file {missing} is missing, and the database holds secrets that were encrypted with it: "
             f"put it back; if it is lost, begin with another (`orchestrator secret new-key > {missing}`), and set every "
@@ -36,25 +34,10 @@ async def key_ring_of(settings: Settings) -> KeyRing:
     return settings.key_ring(make=True)
 
 
-def _is_there(settings: Settings) -> bool:
-    """Whether the file of a database of SQLite is there: it is not made for a question."""
-    return Path(str(check_url(settings.database).database)).exists()
-
-
 async def _holds_secrets(settings: Settings) -> bool:
     """Whether a tenant has a secret."""
     storage = await SqlStorage.open(settings.database, isolation=settings.isolation)
     try:
-        return await _any_secret(storage)
+        return any([await (await storage.store(found.id)).secrets.list() async for found in every_tenant(storage)])
     finally:
         await storage.aclose()
-
-
-async def _any_secret(storage: Storage) -> bool:
-    after = ""
-    while page := await storage.tenants.list(after=after):
-        for tenant in page:
-            if await (await storage.store(tenant.id)).secrets.list():
-                return True
-        after = page[-1].id
-    return False

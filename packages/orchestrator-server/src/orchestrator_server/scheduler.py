@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -28,9 +28,9 @@ from orchestrator_server.error_workflows import ErrorWorkflows
 from orchestrator_server.errors import Conflict, Invalid, NotFound, StorageFull, TooMany
 from orchestrator_server.metrics import SlotOutcome
 from orchestrator_server.realms import Realms
-from orchestrator_server.records import DueSchedule, ExecutionRow, Message, NewExecution, Schedule, Tenant
+from orchestrator_server.records import DueSchedule, ExecutionRow, Message, NewExecution, Schedule
 from orchestrator_server.slots import Rhythm, next_slot, next_slots, rhythm_of
-from orchestrator_server.storage import Storage, TenantStore
+from orchestrator_server.storage import Storage, TenantStore, every_tenant
 
 __all__ = ["Scheduler", "next_slot", "next_slots"]
 
@@ -126,7 +126,7 @@ class Scheduler:
 
     async def measure(self) -> None:
         """Measure the tenants that have a limit on what they keep."""
-        async for tenant in self._tenants():
+        async for tenant in every_tenant(self._storage):
             if tenant.limits.storage is not None:
                 with contextlib.suppress(NotFound):  # deleted meanwhile
                     await self._storage.tenants.measure(tenant.id)
@@ -134,7 +134,7 @@ class Scheduler:
     async def forget(self) -> int:
         """Forget the executions and blobs of all tenants whose retention is over. Returns how many."""
         forgotten = 0
-        async for tenant in self._tenants():
+        async for tenant in every_tenant(self._storage):
             with contextlib.suppress(NotFound):  # deleted meanwhile
                 store = await self._realms.store(tenant.id)
                 kept = tenant.retention
@@ -145,13 +145,6 @@ class Scheduler:
                     before = await self._storage.now() - kept.blobs
                     forgotten += await _in_strokes(lambda many: store.blobs.prune(before, limit=many))  # noqa: B023 - as above
         return forgotten
-
-    async def _tenants(self) -> AsyncIterator[Tenant]:
-        after = ""
-        while tenants := await self._storage.tenants.list(after=after):
-            for tenant in tenants:
-                yield tenant
-            after = tenants[-1].id
 
     # --- one slot -------------------------------------------------------------------------------------------------------
 

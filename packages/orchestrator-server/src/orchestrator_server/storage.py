@@ -9,7 +9,7 @@ method is a coroutine; when it returns, what it did is committed. Ids are checke
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from orchestrator_core.events import Event
@@ -54,6 +54,7 @@ __all__ = [
     "Variables",
     "Webhooks",
     "Workflows",
+    "every_tenant",
 ]
 
 
@@ -604,3 +605,12 @@ class Storage(Protocol):
     async def aclose(self) -> None:
         """Close every connection and thread. What was called before has been committed."""
         ...
+
+
+async def every_tenant(storage: Storage) -> AsyncIterator[Tenant]:
+    """All tenants, by id; read page by page."""
+    after = ""
+    while page := await storage.tenants.list(after=after):
+        for tenant in page:
+            yield tenant
+        after = page[-1].id

@@ -17,10 +17,10 @@ from orchestrator_server.errors import Invalid
 from orchestrator_server.settings import ENVIRONMENT, Settings, load_settings, read_file
 from orchestrator_server.sql import SqlStorage
 from orchestrator_server.sql.database import shown
-from orchestrator_server.sql.storage import check_url
+from orchestrator_server.sql.storage import check_url, is_there
 from orchestrator_server.storage import Storage
 
-__all__ = ["check_there", "check_writable", "is_there", "same_database", "settings_of", "where", "with_storage"]
+__all__ = ["check_there", "check_writable", "same_database", "settings_of", "where", "with_storage"]
 
 Made = TypeVar("Made")
 Command = Callable[..., Any]
@@ -95,12 +95,6 @@ def check_writable(database: str) -> None:
         if path.exists() and not os.access(path, os.W_OK):
             shown = _file_of(database) if path is file else path
             raise Invalid(f"{what}, {shown}, cannot be written by this user: see to its permissions, or say --database")
-
-
-def is_there(database: str) -> bool:
-    """Whether the file of a database of SQLite is there; of another nobody knows before it is asked."""
-    address = check_url(database)
-    return address.get_backend_name() != "sqlite" or Path(str(address.database)).exists()
 
 
 def with_storage(

@@ -7,10 +7,11 @@ from typing import Any
 import click
 
 from orchestrator_core.cli.text import say, say_json
-from orchestrator_server.cli.database import check_there, check_writable, is_there, settings_of, where
+from orchestrator_server.cli.database import check_there, check_writable, settings_of, where
 from orchestrator_server.cli.output import as_json_option
 from orchestrator_server.sql import migrations
 from orchestrator_server.sql.backup import backup
+from orchestrator_server.sql.storage import is_there
 
 __all__ = ["db"]
 

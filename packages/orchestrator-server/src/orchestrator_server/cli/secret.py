@@ -18,7 +18,7 @@ from orchestrator_server.cli.output import as_json_option, show_rows
 from orchestrator_server.key_files import key_ring_of
 from orchestrator_server.sealing import Sealer, new_key, rotate
 from orchestrator_server.settings import Settings
-from orchestrator_server.storage import Storage
+from orchestrator_server.storage import Storage, every_tenant
 
 __all__ = ["secret"]
 
@@ -133,11 +133,9 @@ def secret_rotate(*, as_json: bool, **options: Any) -> None:
     async def work(storage: Storage, settings: Settings) -> int:
         ring = settings.key_ring()
         sealer = Sealer(ring.keys, ring.current)
-        changed, after = 0, ""
-        while page := await storage.tenants.list(after=after):
-            for found in page:
-                changed += await rotate(sealer, found.id, (await storage.store(found.id)).secrets)
-            after = page[-1].id
+        changed = 0
+        async for found in every_tenant(storage):
+            changed += await rotate(sealer, found.id, (await storage.store(found.id)).secrets)
         return changed
 
     changed = with_storage(options, work)

@@ -14,7 +14,7 @@ from orchestrator_server.cli.database import same_database, where, with_storage
 from orchestrator_server.cli.output import as_json_option, show_rows
 from orchestrator_server.records import Limits, Tenant
 from orchestrator_server.settings import Settings
-from orchestrator_server.storage import Storage
+from orchestrator_server.storage import Storage, every_tenant
 
 __all__ = ["tenant"]
 
@@ -63,12 +63,10 @@ def tenant_list(*, as_json: bool, **options: Any) -> None:
     """List the tenants."""
 
     async def work(storage: Storage, _: Settings) -> list[dict[str, Json]]:
-        rows: list[dict[str, Json]] = []
-        after = ""
-        while page := await storage.tenants.list(after=after):
-            rows += [{"id": t.id, "name": t.name, "created_at": format_time(t.created_at)} for t in page]
-            after = page[-1].id
-        return rows
+        return [
+            {"id": found.id, "name": found.name, "created_at": format_time(found.created_at)}
+            async for found in every_tenant(storage)
+        ]
 
     show_rows(with_storage(options, work), ("id", "name", "created_at"), as_json=as_json, none="there are no tenants")
 

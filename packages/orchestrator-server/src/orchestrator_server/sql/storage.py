@@ -24,7 +24,7 @@ from orchestrator_server.sql.values import BlobStore, Secrets, Variables
 from orchestrator_server.sql.writer import Meter
 from orchestrator_server.storage import Storage
 
-__all__ = ["SqlStorage", "SqlTenantStore"]
+__all__ = ["SqlStorage", "SqlTenantStore", "is_there"]
 
 _READERS = 4
 
@@ -140,6 +140,12 @@ def check_url(url: str) -> URL:
     if address.get_backend_name() != "postgresql":
         raise Invalid(f"database: {address.get_backend_name()!r} is not supported: use sqlite or postgresql")
     return address
+
+
+def is_there(database: str) -> bool:
+    """Whether the file of a database of SQLite is there, which asking would make; of another nobody knows before it is asked."""
+    address = check_url(database)
+    return address.get_backend_name() != "sqlite" or Path(str(address.database)).exists()
 
 
 if TYPE_CHECKING:
