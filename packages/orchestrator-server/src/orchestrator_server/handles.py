@@ -1,7 +1,7 @@
-"""Following an execution from where it was asked for, wherever it runs.
+"""Holding an execution, and following it from where it was asked for, wherever it runs.
 
 A worker tells the :class:`Follower` of an execution what it commits; where the execution runs elsewhere, or waits in the queue, the
-:class:`Handle` asks the journal. Both see committed events only.
+:class:`Handle` asks the journal. Both see committed events only. :class:`Held` is what a worker notes of one that it drives.
 """
 
 from __future__ import annotations
